@@ -1,0 +1,1 @@
+"""[Docker container] Record, state machine, store, names, logs."""

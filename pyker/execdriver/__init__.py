@@ -1,0 +1,1 @@
+"""[execdriver] How a container process is run, watched and entered."""

@@ -1,0 +1,1 @@
+"""The vocabulary: typed requests and results of every job. No logic."""

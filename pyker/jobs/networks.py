@@ -1,0 +1,42 @@
+"""Jobs about networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pyker.engine.job import Job
+from pyker.networkdriver.base import Network
+from pyker.types.config import EndpointSettings
+from pyker.types.ids import ContainerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkView:
+    """A network with the running containers on it: ID -> (name, endpoint)."""
+
+    network: Network
+    containers: dict[ContainerId, tuple[str, EndpointSettings]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListNetworks(Job[tuple[NetworkView, ...]]):
+    """All networks that pass ``filters``."""
+
+    name: ClassVar[str] = "networks"
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectNetwork(Job[NetworkView]):
+    """By ID, name or unique prefix of an ID."""
+
+    name: ClassVar[str] = "network_inspect"
+    network: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitNetworkDriver(Job[None]):
+    """At start-up: bring the networks up, and give live containers back their ports."""
+
+    name: ClassVar[str] = "init_networkdriver"

@@ -1,0 +1,1 @@
+"""[libcontainer] The kernel and nothing else."""

@@ -1,0 +1,1 @@
+"""[networkdriver] Bridges, interfaces, addresses, ports and firewall of containers."""

@@ -1,0 +1,100 @@
+"""What a networkdriver is, and the values that describe networks, endpoints and sandboxes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pyker.types.config import EndpointSettings, PortBinding
+from pyker.types.ids import ContainerId, EndpointId, NetworkId
+from pyker.types.probe import Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IpamPool:
+    """One address pool; ``subnet``, ``ip_range`` are CIDR, ``gateway`` an address; empty means choose."""
+
+    subnet: str = ""
+    ip_range: str = ""
+    gateway: str = ""
+    aux_addresses: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A network as stored. ``created`` is RFC 3339, UTC."""
+
+    id: NetworkId
+    name: str
+    driver: str
+    created: str
+    scope: str = "local"
+    internal: bool = False
+    attachable: bool = False
+    enable_ipv6: bool = False
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] = field(default_factory=dict)
+    pools: tuple[IpamPool, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRequest:
+    """What ``start`` wants of the network for one container.
+
+    ``mode`` is the container's NetworkMode after normalisation: "bridge", "host", "none", a network's name or ID.
+    ("container:<id>" never comes here: the daemon shares the other container's sandbox.)
+    ``endpoints`` are by network name. ``ports`` are the bindings to publish, by "80/tcp"; an empty ``host_port``
+    means any free port. ``exposed`` are exposed ports without a binding.
+    """
+
+    container_id: ContainerId
+    container_name: str
+    mode: str
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    ports: dict[str, tuple[PortBinding, ...]] = field(default_factory=dict)
+    exposed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """A network namespace with its endpoints, ready for a container to join.
+
+    ``netns_path`` is the pinned namespace, or "" for the host's own. ``ports`` are final: real host ports.
+    """
+
+    id: str
+    netns_path: str
+    endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
+    ports: dict[str, tuple[PortBinding, ...] | None] = field(default_factory=dict)
+
+
+class NetworkDriver(Protocol):
+    """One type of network: bridge, host, null, macvlan, ..."""
+
+    name: str
+    scope: str
+
+    @classmethod
+    def probe(cls) -> Probe:
+        """Ask the kernel whether this driver can work here."""
+        ...
+
+    def create_network(self, network: Network) -> None:
+        """Bring the network's links and rules up. Repeating it for a network that is up heals it."""
+        ...
+
+    def delete_network(self, network: Network) -> None:
+        """Take everything down again. What is already gone is not an error."""
+        ...
+
+    def create_endpoint(
+        self, network: Network, endpoint_id: EndpointId, sandbox: Sandbox, settings: EndpointSettings, ifname: str
+    ) -> EndpointSettings:
+        """Give the sandbox an interface on the network; returns ``settings`` completed with addresses."""
+        ...
+
+    def delete_endpoint(self, network: Network, endpoint_id: EndpointId, settings: EndpointSettings) -> None:
+        """Take the interface and its addresses back."""
+        ...

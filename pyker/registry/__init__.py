@@ -1,0 +1,1 @@
+"""[Docker Registry] The distribution client: auth, transfer, search, push."""

@@ -1,0 +1,1 @@
+"""A small OCI registry server, for images that ship with Pyker and for tests."""
