@@ -1,0 +1,1 @@
+"""What tests share: capabilities of the machine, engines under test, images, registries, residue checks."""

@@ -1,0 +1,88 @@
+"""What this machine can do, asked of the machine itself.
+
+A test says what it needs with ``@pytest.mark.requires("root", "overlay", ...)``. What is missing skips the test, unless
+the environment promised it: ``PYKER_PROMISED=root,overlay,...`` (the lab's guests set it) turns the skip into a failure.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def _filesystem(name: str) -> bool:
+    lines = Path("/proc/filesystems").read_text().splitlines()
+    return any(line.split()[-1] == name for line in lines)
+
+
+def _link_type(kind: str) -> bool:
+    import subprocess
+
+    script = f"ip link add pkprobe0 type veth peer name pkprobe1 && ip link add link pkprobe0 name pkprobe2 type {kind}"
+    if kind in {"bridge", "dummy", "vxlan"}:
+        extra = " id 7 dstport 4789" if kind == "vxlan" else ""
+        script = f"ip link add pkprobe0 type {kind}{extra}"
+    done = subprocess.run(["unshare", "-n", "sh", "-c", script], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _cgroup_v1() -> bool:
+    return any(" - cgroup " in line and "memory" in line for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def _cgroup_v2() -> bool:
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    return controllers.exists() and "memory" in controllers.read_text().split()
+
+
+def _library(name: str) -> bool:
+    import ctypes
+
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+_PROBES: dict[str, Callable[[], bool]] = {
+    "root": lambda: os.geteuid() == 0,
+    "overlay": lambda: _filesystem("overlay"),
+    "btrfs": lambda: _filesystem("btrfs"),
+    "loop": lambda: os.path.exists("/dev/loop-control"),
+    "bridge": lambda: _link_type("bridge"),
+    "veth": lambda: os.geteuid() == 0 and _link_type("bridge"),
+    "macvlan": lambda: _link_type("macvlan"),
+    "ipvlan": lambda: _link_type("ipvlan"),
+    "vxlan": lambda: _link_type("vxlan"),
+    "nftables": lambda: _library("libnftables.so.1"),
+    "seccomp": lambda: _library("libseccomp.so.2"),
+    "cgroup-v1": _cgroup_v1,
+    "cgroup-v2": _cgroup_v2,
+    "apparmor": lambda: Path("/sys/module/apparmor/parameters/enabled").exists(),
+    "docker-cli": lambda: shutil.which("docker") is not None,
+    "dockerd": lambda: shutil.which("dockerd") is not None,
+    "busybox": lambda: os.path.exists("/bin/busybox"),
+    "docker-registry": lambda: shutil.which("docker-registry") is not None,
+    "skopeo": lambda: shutil.which("skopeo") is not None,
+    "htpasswd": lambda: shutil.which("htpasswd") is not None,
+    "nft": lambda: shutil.which("nft") is not None,
+    "iproute2": lambda: shutil.which("ip") is not None,
+    "openssl": lambda: shutil.which("openssl") is not None,
+    "gcc": lambda: shutil.which("gcc") is not None,
+    "strace": lambda: shutil.which("strace") is not None,
+}
+
+
+@functools.cache
+def has(capability: str) -> bool:
+    """Whether this machine has ``capability``. Raises KeyError for a name that nobody defined."""
+    return _PROBES[capability]()
+
+
+def promised() -> frozenset[str]:
+    """What the environment promised to have."""
+    return frozenset(filter(None, os.environ.get("PYKER_PROMISED", "").split(",")))
