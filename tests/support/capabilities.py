@@ -1,7 +1,7 @@
 """What this machine can do, asked of the machine itself.
 
 A test says what it needs with ``@pytest.mark.requires("root", "overlay", ...)``. What is missing skips the test, unless
-the environment promised it: ``PYKER_PROMISED=root,overlay,...`` (the lab's guests set it) turns the skip into a failure.
+the environment promised it: ``PYKER_PROMISED=root,overlay,...`` (a lab guest sets it) turns the skip into a failure.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def _link_type(kind: str) -> bool:
 
 
 def _cgroup_v1() -> bool:
-    return any(" - cgroup " in line and "memory" in line for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return any(
+        " - cgroup " in line and "memory" in line for line in Path("/proc/self/mountinfo").read_text().splitlines()
+    )
 
 
 def _cgroup_v2() -> bool:

@@ -1,0 +1,269 @@
+"""Engines under test, each with namespaces, a data root and a socket of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.sandbox import Sandbox, kill_all, terminate, wait_until
+
+
+class Output(NamedTuple):
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Reply(NamedTuple):
+    """What an API request brought."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> object:
+        return json.loads(self.body)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Engine:
+    """A running daemon. ``kind`` is pyker or docker. Everything it keeps is under ``root``."""
+
+    kind = ""
+
+    def __init__(self, root: Path, *, flags: Sequence[str] = (), sandbox: Sandbox | None = None) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self.socket = str(root / "engine.sock")
+        self.host = f"unix://{self.socket}"
+        self.data_root = root / "data"
+        self.log_path = root / "daemon.log"
+        self.flags = list(flags)
+        self.cgroup_parent = f"/pktest-{os.getpid()}-{root.name}"
+        self._own_sandbox = sandbox is None
+        self.sandbox = sandbox or Sandbox()
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The daemon's command line."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(self.root / "config")}
+
+    def start(self, *, timeout: float = 30) -> None:
+        """Start the daemon and wait until it answers."""
+        with open(self.log_path, "ab") as log:
+            self.daemon = self.sandbox.popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment()
+            )
+
+        def answers() -> bool:
+            assert self.daemon is not None
+            if self.daemon.poll() is not None:
+                raise RuntimeError(f"the daemon ended with {self.daemon.returncode}:\n{self.log()[-4000:]}")
+            try:
+                return self.request("GET", "/_ping").status == 200
+            except OSError:
+                return False
+
+        wait_until(answers, timeout=timeout, what=f"an answer of {self.kind} on {self.socket}", every=0.02)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's own pid."""
+        assert self.daemon is not None
+        return self.daemon.pid
+
+    def kill(self) -> None:
+        """SIGKILL to the daemon alone."""
+        assert self.daemon is not None
+        self.daemon.kill()
+        self.daemon.wait()
+
+    def stop(self) -> None:
+        """Remove every container, end the daemon, and give everything back."""
+        try:
+            if self.daemon is not None and self.daemon.poll() is None:
+                self.remove_containers()
+                family = list(self._descendants())
+                terminate(self.daemon)
+                kill_all(family)
+        finally:
+            if self._own_sandbox:
+                self.sandbox.close()
+            remove_cgroups(self.cgroup_parent)
+            remove_root(self.root)
+
+    def _descendants(self) -> list[int]:
+        from tests.support.sandbox import children
+
+        return children(self.pid)
+
+    def remove_containers(self) -> None:
+        """Force away every container."""
+        reply = self.request("GET", "/containers/json?all=1")
+        if reply.status != 200:
+            return
+        rows = reply.json()
+        assert isinstance(rows, list)
+        for row in rows:
+            self.request("DELETE", f"/containers/{row['Id']}?force=1&v=1")
+
+    def log(self) -> str:
+        """What the daemon has written so far."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def docker(
+        self,
+        *arguments: str,
+        input: str | bytes | None = None,
+        timeout: float = 60,
+        check: bool = False,
+        env: Mapping[str, str] | None = None,
+        cli: Sequence[str] = ("docker",),
+    ) -> Output:
+        """Run a client against this engine; ``cli`` is the stock docker CLI unless told."""
+        data = input.encode() if isinstance(input, str) else input
+        done = subprocess.run(
+            [*cli, *arguments],
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            capture_output=True,
+            timeout=timeout,
+            env={**self.environment(), "DOCKER_HOST": self.host, **(env or {})},
+            check=False,
+        )
+        output = Output(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        if check and output.code != 0:
+            raise AssertionError(f"{cli[0]} {' '.join(arguments)} exited {output.code}\n{output.out}\n{output.err}")
+        return output
+
+    def pyker(
+        self, *arguments: str, input: str | bytes | None = None, timeout: float = 60, check: bool = False
+    ) -> Output:
+        """Run Pyker's own client against this engine."""
+        return self.docker(*arguments, input=input, timeout=timeout, check=check, cli=(sys.executable, "-m", "pyker"))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60,
+    ) -> Reply:
+        """One API request. ``body`` is sent as JSON unless it is bytes."""
+        connection = _UnixConnection(self.socket, timeout)
+        try:
+            sent = dict(headers or {})
+            data: bytes | None = None
+            if isinstance(body, bytes):
+                data = body
+            elif body is not None:
+                data = json.dumps(body).encode()
+                sent.setdefault("Content-Type", "application/json")
+            connection.request(method, path, body=data, headers=sent)
+            reply = connection.getresponse()
+            return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+        finally:
+            connection.close()
+
+    def inspect(self, container: str) -> dict[str, object]:
+        """``GET /containers/{id}/json``."""
+        reply = self.request("GET", f"/containers/{container}/json")
+        assert reply.status == 200, reply
+        value = reply.json()
+        assert isinstance(value, dict)
+        return value
+
+    def state(self, container: str) -> dict[str, object]:
+        """The ``State`` of inspect."""
+        value = self.inspect(container)["State"]
+        assert isinstance(value, dict)
+        return value
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Dockerd(Engine):
+    """The reference engine, Debian's docker.io."""
+
+    kind = "docker"
+
+    def command(self) -> list[str]:
+        return [
+            "dockerd",
+            "--data-root", str(self.data_root),
+            "--exec-root", "/run/reference/exec",
+            "--pidfile", "/run/reference/pid",
+            "--host", self.host,
+            "--insecure-registry", "127.0.0.0/8",
+            "--cgroup-parent", self.cgroup_parent,
+            *self.flags,
+        ]  # fmt: skip
+
+
+class Pyker(Engine):
+    """This project's engine."""
+
+    kind = "pyker"
+
+    def command(self) -> list[str]:
+        return [
+            sys.executable, "-m", "pyker", "daemon",
+            "--data-root", str(self.data_root),
+            "--exec-root", "/run/pyker",
+            "--pidfile", "/run/pyker.pid",
+            "--host", self.host,
+            "--cgroup-parent", self.cgroup_parent,
+            *self.flags,
+        ]  # fmt: skip
+
+
+KINDS: dict[str, type[Engine]] = {"pyker": Pyker, "docker": Dockerd}
+
+
+def remove_cgroups(parent: str) -> None:
+    """Remove the empty cgroups below ``parent``, and it, in every hierarchy."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if " - cgroup" not in line:
+            continue
+        top = Path(fields[4]) / parent.strip("/")
+        if top.is_dir():
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    continue
+
+
+def remove_root(root: Path) -> None:
+    """Delete an engine's folder. Its mounts went away with the sandbox's mount namespace."""
+    shutil.rmtree(root, ignore_errors=True)
