@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from pyker.errors import Cancelled
 from pyker.types.events import Progress
 from pyker.types.ids import JobId
 
 R = TypeVar("R")
+Self_ = TypeVar("Self_", bound="Job[Any]")
 R_co = TypeVar("R_co", covariant=True)
 
 
@@ -24,12 +25,19 @@ class Job(Generic[R_co]):
     """Base of every job. A subclass adds arguments as fields and says its ``name``.
 
     ``journaled`` is False only for calls that are asked thousands of times a second and change nothing.
-    ``secret`` names the fields that the journal must not keep.
+    ``secret`` names the fields that the journal must not keep. A ``service`` runs until the engine closes.
     """
 
     name: ClassVar[str]
     journaled: ClassVar[bool] = True
+    service: ClassVar[bool] = False
     secret: ClassVar[frozenset[str]] = frozenset()
+
+    if TYPE_CHECKING:
+
+        def returns(self: Self_) -> R_co:
+            """What ties a job to its result for the type checker (see ``engine.JobKind``); not there at run time."""
+            raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,13 @@ class Stdio(Protocol):
 
 
 class JobContext(Protocol):
-    """What a running job knows of its surroundings."""
+    """What a running job knows of its surroundings.
+
+    ``subject`` is what the job turned out to be about: a handler sets it to the container's full ID (or the image's
+    full reference), and the journal finds by it all the jobs of one story, such as create, attach, start and wait.
+    """
+
+    subject: str
 
     @property
     def job_id(self) -> JobId: ...
@@ -180,7 +194,11 @@ J = TypeVar("J", bound="Job[object]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One run, as the journal keeps it. Times are nanoseconds since 1970, UTC; ``ended_ns`` 0 means still running."""
+    """One run, as the journal keeps it. Times are nanoseconds since 1970, UTC; ``ended_ns`` 0 means still running.
+
+    ``status`` is running, done, failed, cancelled, or lost (the daemon died under it). ``subject`` is a container's
+    full ID, an image's reference, or what the caller typed for one.
+    """
 
     job_id: JobId
     parent_id: JobId | None
@@ -191,3 +209,5 @@ class JobRecord:
     ended_ns: int = 0
     status: str = "running"
     error: str = ""
+    root_id: JobId | None = None
+    subject: str = ""

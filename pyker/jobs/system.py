@@ -14,6 +14,7 @@ class ServeApi(Job[None]):
     """Listen on ``hosts`` and serve the API until cancelled. Seed: "serveapi" is a job like any other."""
 
     name: ClassVar[str] = "serveapi"
+    service: ClassVar[bool] = True
     hosts: tuple[str, ...]
     tls: bool = False
     tls_verify: bool = False
