@@ -12,7 +12,9 @@ class Mount:
     ``target`` is absolute inside the container's root ("/" is the root itself). ``fstype`` is "bind" for a bind
     mount, whose ``source`` is then a path on the host. ``options`` are mount(8) words: flags (ro, nosuid, nodev,
     noexec, strictatime, rbind, rslave, ...) and the file system's own data (``size=65536k``, ``lowerdir=...``).
-    ``create`` says what to make at a missing target: "dir", "file" or "" for neither.
+    ``create`` says what to make at a missing target: "dir", "file" or "" for neither. ``workdir`` is the folder on the
+    host to be in during the call, for options that hold relative paths (overlayfs data is limited to one page); "" for
+    wherever one is.
     """
 
     target: str
@@ -20,3 +22,4 @@ class Mount:
     source: str = ""
     options: tuple[str, ...] = ()
     create: str = "dir"
+    workdir: str = ""
