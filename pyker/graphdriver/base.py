@@ -16,15 +16,12 @@ class RootfsSpec:
     """A root file system, not yet mounted.
 
     ``mount`` has target "/". ``upperdir`` is the folder that takes the writes. ``data`` is what ``GraphDriver.Data``
-    of inspect shows (LowerDir, MergedDir, UpperDir, WorkDir for overlay2; empty for vfs). ``before`` are mounts to perform
-    first, in the same mount namespace: their targets are existing folders on the host, not inside the root (only the
-    view of the machine's own root file system needs one).
+    of inspect shows (LowerDir, MergedDir, UpperDir, WorkDir for overlay2; empty for vfs).
     """
 
     mount: Mount
     upperdir: str
     data: dict[str, str]
-    before: tuple[Mount, ...] = ()
 
 
 class GraphDriver(Protocol):

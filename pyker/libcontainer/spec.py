@@ -145,7 +145,6 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
 
     ``namespaces`` maps mnt, uts, ipc, pid, net, cgroup, user to "" (make a new one) or to a path to join
     (``/proc/<pid>/ns/ipc`` or a pinned file); a missing key means: stay in the host's. ``rootfs`` has target "/".
-    ``before_rootfs`` is performed ahead of it; those targets are existing folders on the host, seen by nobody else.
     ``mounts`` are performed in order, below it. ``state_dir`` is where the monitor keeps its socket and the exit
     record; it exists and belongs to this container alone. ``cgroup_path`` is relative, such as ``/docker/<id>``.
     """
@@ -156,7 +155,6 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     mounts: tuple[Mount, ...]
     process: ProcessSpec
     namespaces: dict[str, str]
-    before_rootfs: tuple[Mount, ...] = ()
     hostname: str = ""
     domainname: str = ""
     readonly_rootfs: bool = False
