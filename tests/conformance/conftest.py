@@ -1,0 +1,129 @@
+"""``--engine docker --engine pyker``: every test runs on each engine named, each in namespaces of its own."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import images
+from tests.support.capabilities import has
+from tests.support.engines import KINDS, Engine, Output
+from tests.support.recorder import Recorder
+from tests.support.registry import Registry
+
+_numbers = itertools.count()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", action="append", choices=sorted(KINDS), default=None, help="engine under test")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        kinds = metafunc.config.getoption("--engine") or ["pyker"]
+        if metafunc.definition.get_closest_marker("only_pyker"):
+            kinds = [kind for kind in kinds if kind == "pyker"]
+        metafunc.parametrize("engine", kinds, indirect=True, scope="session")
+
+
+class Shelf:
+    """The images that every test may use, in the registry beside one engine."""
+
+    def __init__(self, folder: Path, registry: Registry) -> None:
+        self.registry = registry
+        self._folder = folder
+        self.busybox = self.add("test/busybox:1", label="busybox")
+
+    def add(self, name: str, **build: object) -> str:
+        """Make an image and push it as ``name``; returns the full reference."""
+        layout = images.make(self._folder / f"image{next(_numbers)}", **build)  # type: ignore[arg-type]
+        return self.registry.push(layout, name)
+
+
+@pytest.fixture(scope="session")
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, tuple[Engine, Shelf]]]:
+    """The engines of this worker, started when first asked for."""
+    started: dict[str, tuple[Engine, Shelf]] = {}
+    yield started
+    for engine, shelf in started.values():
+        shelf.registry.close()
+        engine.stop()
+
+
+@pytest.fixture(scope="session")
+def engine(
+    request: pytest.FixtureRequest, running: dict[str, tuple[Engine, Shelf]], tmp_path_factory: pytest.TempPathFactory
+) -> Engine:
+    """The engine under test."""
+    kind = request.param
+    if kind not in running:
+        for capability in (
+            "root",
+            "busybox",
+            "docker-registry",
+            "skopeo",
+            "docker-cli",
+            *(["dockerd"] if kind == "docker" else []),
+        ):
+            if not has(capability):
+                pytest.skip(f"needs {capability}")
+        root = tmp_path_factory.mktemp(kind)
+        made = KINDS[kind](root / "engine")
+        made.start()
+        running[kind] = (made, Shelf(root / "images", Registry(root / "registry", made.sandbox)))
+    return running[kind][0]
+
+
+@pytest.fixture
+def shelf(engine: Engine, running: dict[str, tuple[Engine, Shelf]]) -> Shelf:
+    """Images for the engine under test."""
+    return running[engine.kind][1]
+
+
+@pytest.fixture
+def busybox(engine: Engine, shelf: Shelf) -> str:
+    """A reference to a busybox image that the engine has pulled."""
+    if engine.request("GET", f"/images/{shelf.busybox}/json").status != 200:
+        engine.docker("pull", "-q", shelf.busybox, check=True)
+    return shelf.busybox
+
+
+@pytest.fixture
+def name(engine: Engine) -> Iterator[str]:
+    """A container name of the test's own; whatever has it afterwards is removed."""
+    chosen = f"t{next(_numbers)}"
+    yield chosen
+    engine.request("DELETE", f"/containers/{chosen}?force=1&v=1")
+
+
+@pytest.fixture
+def recorder(engine: Engine, tmp_path: Path) -> Iterator[Recorder]:
+    """A relay in front of the engine that notes the requests."""
+    relay = Recorder(tmp_path, engine.socket)
+    yield relay
+    relay.close()
+
+
+class Client:
+    """A command line client: the stock docker CLI or Pyker's own. Calling it runs one command against the engine."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self.name = name
+        self._engine = engine
+        self.argv = ("docker",) if name == "docker" else (sys.executable, "-m", "pyker")
+
+    def __call__(self, *arguments: str, host: str = "", input: str | None = None, timeout: float = 60) -> Output:
+        env = {"DOCKER_HOST": host} if host else None
+        return self._engine.docker(*arguments, cli=self.argv, env=env, input=input, timeout=timeout)
+
+
+@pytest.fixture(params=["docker", "pyker"])
+def cli(request: pytest.FixtureRequest, engine: Engine) -> Client:
+    """Both clients, one after the other."""
+    return Client(str(request.param), engine)

@@ -1,0 +1,453 @@
+"""The document's second walkthrough: docker run, as two requests, create and start, and what comes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import Client, Shelf
+from tests.support.engines import Engine
+from tests.support.recorder import Recorder
+from tests.support.sandbox import wait_until
+
+
+def test_run_prints_what_the_command_prints(cli: Client, busybox: str) -> None:
+    done = cli("run", "--rm", busybox, "echo", "hi")
+    assert (done.code, done.out, done.err) == (0, "hi\n", "")
+
+
+def test_run_asks_create_attach_wait_start(cli: Client, busybox: str, recorder: Recorder) -> None:
+    done = cli("run", "--rm", busybox, "true", host=recorder.host)
+    assert done.code == 0, done
+    asked = [
+        (e.method, re.sub(r"[0-9a-f]{64}", "ID", e.path), e.status) for e in recorder.exchanges if e.path != "/_ping"
+    ]
+    assert asked[:2] == [("POST", "/containers/create", 201), ("POST", "/containers/ID/attach", 101)]
+    assert asked[2:4] == [("POST", "/containers/ID/wait", 200), ("POST", "/containers/ID/start", 204)]
+
+
+def test_detached_run_prints_the_id(cli: Client, engine: Engine, busybox: str, name: str) -> None:
+    done = cli("run", "-d", "--name", name, busybox, "sleep", "60")
+    assert re.fullmatch(r"[0-9a-f]{64}\n", done.out), done
+    assert engine.inspect(name)["Id"] == done.out.strip()
+
+
+def test_missing_image_is_pulled(cli: Client, engine: Engine, shelf: Shelf) -> None:
+    reference = shelf.add(f"run/missing-{cli.name}:1", label=f"missing-{cli.name}")
+    done = cli("run", "--rm", reference, "echo", "pulled")
+    assert (done.code, done.out) == (0, "pulled\n"), done
+    assert done.err.splitlines()[0] == f"Unable to find image '{reference}' locally"
+    assert f"Status: Downloaded newer image for {reference}" in done.err
+
+
+def test_streams_are_apart_and_the_exit_code_is_the_commands(cli: Client, busybox: str) -> None:
+    done = cli("run", "--rm", busybox, "sh", "-c", "echo o; echo e >&2; exit 3")
+    assert (done.code, done.out, done.err) == (3, "o\n", "e\n")
+
+
+def test_stdin_reaches_the_command_and_its_end_too(cli: Client, busybox: str) -> None:
+    done = cli("run", "-i", "--rm", busybox, "cat", input="stdin-data")
+    assert (done.code, done.out) == (0, "stdin-data"), done
+
+
+def test_a_megabyte_through_cat(cli: Client, busybox: str) -> None:
+    text = "0123456789abcdef" * 65536
+    done = cli("run", "-i", "--rm", busybox, "cat", input=text)
+    assert done.code == 0 and done.out == text
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["nosuchcmd"], 127, r"executable file not found in \$PATH"),
+        (["/nosuch/path"], 127, "no such file or directory"),
+        (["/etc/passwd"], 126, "permission denied"),
+        (["/etc"], 126, "is a directory|permission denied"),
+    ],
+)
+def test_commands_that_cannot_run(cli: Client, busybox: str, command: list[str], code: int, words: str) -> None:
+    done = cli("run", "--rm", busybox, *command)
+    assert done.code == code, done
+    assert re.search(words, done.err), done
+
+
+def test_unknown_image_exits_125(cli: Client, engine: Engine, shelf: Shelf) -> None:
+    done = cli("run", "--rm", f"{shelf.registry.address}/no/such:1")
+    assert done.code == 125 and "not found: manifest unknown" in done.err, done
+
+
+def test_unknown_flag_exits_125(cli: Client) -> None:
+    done = cli("run", "--no-such-flag", "x")
+    assert done.code == 125 and "unknown flag: --no-such-flag" in done.err, done
+
+
+def test_signal_death_is_128_plus_the_signal(cli: Client, engine: Engine, busybox: str, name: str) -> None:
+    cli("run", "-d", "--name", name, busybox, "sleep", "60")
+    assert cli("kill", name).out == f"{name}\n"
+    assert cli("wait", name).out == "137\n"
+    assert engine.state(name)["Status"] == "exited"
+
+
+def test_rm_leaves_no_container(cli: Client, engine: Engine, busybox: str, name: str) -> None:
+    cli("run", "--rm", "--name", name, busybox, "true")
+    wait_until(lambda: engine.request("GET", f"/containers/{name}/json").status == 404, what="the removal")
+
+
+def _facts(engine: Engine, busybox: str, name: str, *flags: str) -> int:
+    engine.docker("run", "-d", "--name", name, *flags, busybox, "sleep", "300", check=True)
+    pid = engine.state(name)["Pid"]
+    assert isinstance(pid, int) and pid > 0
+    return pid
+
+
+def _namespace(pid: int | str, kind: str) -> str:
+    return os.readlink(f"/proc/{pid}/ns/{kind}")
+
+
+@pytest.mark.parametrize("kind", ["mnt", "uts", "ipc", "pid", "net"])
+def test_five_namespaces_are_its_own(engine: Engine, busybox: str, name: str, kind: str) -> None:
+    pid = _facts(engine, busybox, name)
+    assert _namespace(pid, kind) not in {_namespace("self", kind), _namespace(engine.pid, kind)}
+
+
+def test_init_is_pid_1_and_sees_only_its_own(engine: Engine, busybox: str) -> None:
+    done = engine.docker("run", "--rm", busybox, "sh", "-c", "echo $$; ls -d /proc/[0-9]*")
+    assert done.out.splitlines()[0] == "1"
+    assert "/proc/1" in done.out and len(done.out.splitlines()) <= 3, done
+
+
+def test_host_network_is_the_engines(engine: Engine, busybox: str, name: str) -> None:
+    pid = _facts(engine, busybox, name, "--network", "host")
+    assert _namespace(pid, "net") == _namespace(engine.pid, "net")
+
+
+def test_no_network_has_only_loopback(engine: Engine, busybox: str) -> None:
+    done = engine.docker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net")
+    assert done.out.split() == ["lo"], done
+
+
+def test_bridge_gives_an_address_and_a_route(engine: Engine, busybox: str, name: str) -> None:
+    _facts(engine, busybox, name)
+    settings = engine.inspect(name)["NetworkSettings"]
+    assert isinstance(settings, dict)
+    bridge = settings["Networks"]["bridge"]
+    shown = engine.docker("exec", name, "ip", "-4", "addr", "show", "eth0", check=True).out
+    assert f"inet {bridge['IPAddress']}/{bridge['IPPrefixLen']}" in shown
+    route = engine.docker("exec", name, "ip", "route", check=True).out
+    assert f"default via {bridge['Gateway']} dev eth0" in route
+    assert bridge["MacAddress"] in engine.docker("exec", name, "cat", "/sys/class/net/eth0/address").out
+
+
+def test_container_network_is_shared(engine: Engine, busybox: str, name: str) -> None:
+    pid = _facts(engine, busybox, name)
+    done = engine.docker("run", "--rm", "--network", f"container:{name}", busybox, "readlink", "/proc/self/ns/net")
+    assert done.out.strip() == _namespace(pid, "net"), done
+
+
+def test_two_containers_reach_each_other(engine: Engine, busybox: str, name: str) -> None:
+    _facts(engine, busybox, name)
+    address = engine.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]  # type: ignore[index,call-overload]
+    engine.docker("exec", "-d", name, "sh", "-c", "while true; do echo hello | nc -l -p 7000; done", check=True)
+    script = f"for i in 1 2 3 4 5 6 7 8 9 10; do nc {address} 7000 </dev/null && exit 0; usleep 100000; done; exit 1"
+    done = engine.docker("run", "--rm", busybox, "sh", "-c", script)
+    assert done.out.startswith("hello"), done
+
+
+def test_published_port_answers_on_localhost(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker(
+        "run", "-d", "--name", name, "-p", "127.0.0.1:18080:80", "-p", "18081:80", busybox,
+        "sh", "-c", "mkdir /w; echo page > /w/index.html; httpd -f -p 80 -h /w", check=True,
+    )  # fmt: skip
+    for url in ("http://127.0.0.1:18080/", "http://127.0.0.1:18081/"):
+        script = f"for i in 1 2 3 4 5 6 7 8 9 10; do busybox wget -qO- {url} && exit 0; sleep 0.1; done; exit 1"
+        done = engine.sandbox.run(["sh", "-c", script], check=False)
+        assert done.stdout == b"page\n", (url, done)
+
+
+def test_port_zero_gets_a_port_before_start_returns(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "-p", "80", busybox, "sleep", "60", check=True)
+    ports = engine.inspect(name)["NetworkSettings"]["Ports"]  # type: ignore[index,call-overload]
+    assert int(ports["80/tcp"][0]["HostPort"]) > 1024
+    shown = engine.docker("port", name, "80").out
+    assert f"0.0.0.0:{ports['80/tcp'][0]['HostPort']}" in shown
+
+
+def test_port_in_use_is_500_and_leaves_the_container_created(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "-p", "17777:80", busybox, "sleep", "60", check=True)
+    other = f"{name}-other"
+    try:
+        done = engine.docker("run", "-d", "--name", other, "-p", "17777:80", busybox, "sleep", "60")
+        assert done.code == 125 and "port is already allocated" in done.err, done
+        state = engine.state(other)
+        assert (state["Status"], state["ExitCode"]) == ("created", 128), state
+    finally:
+        engine.request("DELETE", f"/containers/{other}?force=1")
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def test_default_capabilities_and_seccomp(engine: Engine, busybox: str, name: str) -> None:
+    status = _status(_facts(engine, busybox, name))
+    assert [status[key] for key in ("CapPrm", "CapEff", "CapBnd")] == ["00000000a80425fb"] * 3
+    assert (status["CapInh"], status["CapAmb"], status["Seccomp"], status["NoNewPrivs"]) == (
+        "0" * 16,
+        "0" * 16,
+        "2",
+        "0",
+    )
+
+
+def test_another_user_has_no_effective_capabilities(engine: Engine, busybox: str, name: str) -> None:
+    status = _status(_facts(engine, busybox, name, "-u", "33:33"))
+    assert (status["Uid"].split()[0], status["Gid"].split()[0]) == ("33", "33")
+    assert (status["CapEff"], status["CapPrm"], status["CapBnd"]) == ("0" * 16, "0" * 16, "00000000a80425fb")
+
+
+@pytest.mark.parametrize(
+    ("flags", "field", "value"),
+    [
+        (["--cap-drop", "ALL"], "CapBnd", "0000000000000000"),
+        (["--cap-drop", "ALL", "--cap-add", "CHOWN"], "CapBnd", "0000000000000001"),
+        (["--cap-add", "net_admin"], "CapEff", "00000000a80435fb"),
+        (["--cap-add", "CAP_SYS_PTRACE"], "CapEff", "00000000a80c25fb"),
+        (["--cap-drop", "mknod"], "CapEff", "00000000a00425fb"),
+        (["--security-opt", "no-new-privileges"], "NoNewPrivs", "1"),
+        (["--security-opt", "seccomp=unconfined"], "Seccomp", "0"),
+    ],
+)
+def test_security_flags(engine: Engine, busybox: str, name: str, flags: list[str], field: str, value: str) -> None:
+    assert _status(_facts(engine, busybox, name, *flags))[field] == value
+
+
+@pytest.mark.parametrize(
+    ("flags", "command", "output"),
+    [
+        (["-e", "A=1", "-e", "B=x y"], "echo $A-$B", "1-x y\n"),
+        (["-w", "/tmp"], "pwd", "/tmp\n"),
+        (["-w", "/made/here"], "pwd", "/made/here\n"),
+        (["-u", "www"], "id -un; id -gn; echo $HOME", "www\nwww\n/var/www\n"),
+        (["-u", "1234:4321"], "id -u; id -g; echo $HOME", "1234\n4321\n/\n"),
+        (["--hostname", "box"], "hostname; cat /etc/hostname", "box\nbox\n"),
+        (["--domainname", "example.test"], "cat /proc/sys/kernel/domainname", "example.test\n"),
+        (["--entrypoint", "echo"], "x", None),
+        (["--ulimit", "nofile=100:200"], "ulimit -n; ulimit -Hn", "100\n200\n"),
+        (["--ulimit", "core=0"], "ulimit -c", "0\n"),
+        (["--tmpfs", "/scratch:size=64k"], "grep ' /scratch ' /proc/mounts", None),
+        (["--shm-size", "1m"], "df -k /dev/shm | awk 'END{print $2}'", "1024\n"),
+        (["--group-add", "wheel"], "id -G", "0 10\n"),
+        (["--add-host", "db:10.1.2.3"], "grep -w db /etc/hosts", "10.1.2.3\tdb\n"),
+        (["--dns", "10.9.9.9"], "grep nameserver /etc/resolv.conf", "nameserver 10.9.9.9\n"),
+        (["--sysctl", "net.ipv4.ip_default_ttl=77"], "cat /proc/sys/net/ipv4/ip_default_ttl", "77\n"),
+        (["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj", "500\n"),
+        (["--device", "/dev/loop0:/dev/mine:r"], "ls -l /dev/mine | cut -c1", "b\n"),
+        ([], "umask", "0022\n"),
+        ([], "cat /proc/self/oom_score_adj", "0\n"),
+        ([], "echo $PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"),
+        ([], "for i in fd stdin stdout stderr ptmx; do readlink /dev/$i; done",
+         "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\n"),
+        ([], "ls -A /dev | grep -v core | sort | tr '\\n' ' '",
+         "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "),
+        ([], "cat /dev/null && echo x > /dev/null && head -c 4 /dev/zero | wc -c", "4\n"),
+        ([], "ls -a / | grep dockerenv", ".dockerenv\n"),
+    ],
+)  # fmt: skip
+def test_flags_have_their_effect(
+    engine: Engine, busybox: str, flags: list[str], command: str, output: str | None
+) -> None:
+    arguments = [command] if "--entrypoint" in flags else ["sh", "-c", command]
+    done = engine.docker("run", "--rm", *flags, busybox, *arguments)
+    assert done.code == 0, done
+    if output is not None:
+        assert done.out == output
+    elif "--entrypoint" in flags:
+        assert done.out == "x\n"
+    else:
+        assert "size=64k" in done.out and "nosuid,nodev,noexec" in done.out
+
+
+def test_read_only_root(engine: Engine, busybox: str) -> None:
+    script = "touch /x 2>/dev/null || echo refused; touch /dev/shm/y && touch /t/z && echo written"
+    done = engine.docker("run", "--rm", "--read-only", "--tmpfs", "/t", busybox, "sh", "-c", script)
+    assert done.out == "refused\nwritten\n", done
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/proc/sys/kernel/printk", "Read-only file system"),
+        ("/proc/sysrq-trigger", "Read-only file system|nonexistent"),
+        ("/sys/kernel/uevent_helper", "Read-only file system|nonexistent|No such"),
+    ],
+)
+def test_kernel_files_cannot_be_written(engine: Engine, busybox: str, path: str, words: str) -> None:
+    done = engine.docker("run", "--rm", busybox, "sh", "-c", f"echo x > {path}")
+    assert done.code != 0 and re.search(words, done.err), done
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/keys", "/proc/timer_list", "/proc/kcore", "/proc/latency_stats", "/proc/sched_debug"]
+)
+def test_masked_files_are_empty(engine: Engine, busybox: str, path: str) -> None:
+    done = engine.docker("run", "--rm", busybox, "sh", "-c", f"[ -e {path} ] && head -c 10 {path} | wc -c || echo 0")
+    assert done.out.strip() == "0", done
+
+
+def test_bind_mount_both_ways(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("from outside\n")
+    script = "cat /data/in; echo from inside > /data/out"
+    done = engine.docker("run", "--rm", "-v", f"{tmp_path}:/data", busybox, "sh", "-c", script)
+    assert done.out == "from outside\n", done
+    assert (tmp_path / "out").read_text() == "from inside\n"
+
+
+def test_read_only_bind(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    done = engine.docker("run", "--rm", "-v", f"{tmp_path}:/data:ro", busybox, "touch", "/data/x")
+    assert done.code == 1 and "Read-only file system" in done.err, done
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_named_volume_keeps_and_copies_up(engine: Engine, busybox: str, name: str) -> None:
+    volume = f"v-{name}"
+    try:
+        script = "cat /etc/passwd | head -1; echo kept > /etc/kept"
+        done = engine.docker("run", "--rm", "-v", f"{volume}:/etc", busybox, "sh", "-c", script)
+        assert done.out.startswith("root:x:0:0"), done
+        again = engine.docker("run", "--rm", "-v", f"{volume}:/v", busybox, "cat", "/v/kept")
+        assert again.out == "kept\n", again
+        assert (engine.data_root / "volumes" / volume / "_data" / "kept").is_file()
+    finally:
+        engine.request("DELETE", f"/volumes/{volume}?force=1")
+
+
+def test_mount_of_a_missing_source_is_refused(engine: Engine, busybox: str) -> None:
+    done = engine.docker("run", "--rm", "--mount", "type=bind,source=/nonexistent,target=/x", busybox, "true")
+    assert done.code == 125 and "bind source path does not exist: /nonexistent" in done.err, done
+
+
+def _cgroup(pid: int, controller: str) -> Path:
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        if controller in names.split(","):
+            return Path("/sys/fs/cgroup") / controller / path.lstrip("/")
+    return Path("/sys/fs/cgroup") / Path(f"/proc/{pid}/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
+
+
+@pytest.mark.requires("cgroup-v1")
+@pytest.mark.parametrize(
+    ("flags", "controller", "file", "value"),
+    [
+        (["--memory", "64m"], "memory", "memory.limit_in_bytes", "67108864"),
+        (["--memory", "64m", "--memory-reservation", "32m"], "memory", "memory.soft_limit_in_bytes", "33554432"),
+        (["--cpus", "1.5"], "cpu", "cpu.cfs_quota_us", "150000"),
+        (["--cpu-shares", "512"], "cpu", "cpu.shares", "512"),
+        (["--cpuset-cpus", "0"], "cpuset", "cpuset.cpus", "0"),
+        (["--pids-limit", "17"], "pids", "pids.max", "17"),
+    ],
+)
+def test_limits_are_in_the_cgroup(
+    engine: Engine, busybox: str, name: str, flags: list[str], controller: str, file: str, value: str
+) -> None:
+    pid = _facts(engine, busybox, name, *flags)
+    assert (_cgroup(pid, controller) / file).read_text().strip() == value
+
+
+def test_the_cgroup_goes_with_the_container(engine: Engine, busybox: str, name: str) -> None:
+    folder = _cgroup(_facts(engine, busybox, name), "pids")
+    assert folder.is_dir()
+    engine.docker("rm", "-f", name, check=True)
+    wait_until(lambda: not folder.exists(), what="the removal of the cgroup")
+
+
+def test_fork_bomb_meets_its_limit(engine: Engine, busybox: str) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1 & done; wait; echo end"
+    done = engine.docker("run", "--rm", "--pids-limit", "5", busybox, "sh", "-c", script)
+    assert "can't fork" in done.err, done
+
+
+def test_out_of_memory_is_reported(engine: Engine, busybox: str, name: str) -> None:
+    done = engine.docker(
+        "run",
+        "--name",
+        name,
+        "-m",
+        "16m",
+        "--memory-swap",
+        "16m",
+        busybox,
+        "sh",
+        "-c",
+        "x=$(head -c 60000000 /dev/zero | tr '\\0' x); echo $?",
+    )
+    state = engine.state(name)
+    assert state["OOMKilled"] is True, (done, state)
+
+
+@pytest.mark.parametrize("device", ["/dev/vda", "/dev/kmsg"])
+def test_devices_are_refused(engine: Engine, busybox: str, device: str) -> None:
+    if not os.path.exists(device):
+        pytest.skip(f"no {device} here")
+    info = os.stat(device)
+    kind = "b" if os.path.realpath(device) != "/dev/kmsg" else "c"
+    script = f"mknod /tmp/d {kind} {os.major(info.st_rdev)} {os.minor(info.st_rdev)} && head -c 1 /tmp/d"
+    done = engine.docker("run", "--rm", busybox, "sh", "-c", script)
+    assert done.code != 0 and "Operation not permitted" in done.err, done
+
+
+def test_init_reaps(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--init", "--name", name, busybox, "sleep", "60", check=True)
+    out = engine.docker("exec", name, "cat", "/proc/1/comm", check=True).out.strip()
+    assert out in {"docker-init", "tini"}, out
+
+
+def test_events_of_a_run_in_order(engine: Engine, busybox: str, name: str) -> None:
+    since = engine.docker("run", "--rm", busybox, "date", "+%s", check=True).out.strip()
+    engine.docker("run", "--name", name, busybox, "true", check=True)
+    engine.docker("rm", name, check=True)
+    until = str(int(engine.docker("run", "--rm", busybox, "date", "+%s", check=True).out.strip()) + 1)
+    out = engine.docker("events", "--since", since, "--until", until, "--format", "{{json .}}").out
+    rows = [json.loads(line) for line in out.splitlines()]
+    mine = [
+        (row["Type"], row["Action"])
+        for row in rows
+        if row["Actor"]["Attributes"].get("name") == name or row["Type"] == "network"
+    ]
+    container = [action for kind, action in mine if kind == "container"]
+    assert container == ["create", "attach", "start", "die", "destroy"], mine
+
+
+def test_terminal_has_the_size_that_was_asked_for(engine: Engine, busybox: str) -> None:
+    """A terminal of 33 lines by 111 columns, given by the client's own terminal."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 111, 0, 0))
+    script = (
+        "for i in $(seq 50); do s=$(stty size); [ \"$s\" = '33 111' ] && break; usleep 50000; done; echo size=$s; tty"
+    )
+    process = subprocess.Popen(
+        ["docker", "run", "-it", "--rm", busybox, "sh", "-c", script],
+        stdin=child, stdout=child, stderr=child, start_new_session=True,
+        env={**engine.environment(), "DOCKER_HOST": engine.host},
+    )  # fmt: skip
+    os.close(child)
+    output = b""
+    try:
+        while data := os.read(parent, 4096):
+            output += data
+    except OSError:
+        pass
+    finally:
+        os.close(parent)
+    assert process.wait(30) == 0
+    assert b"size=33 111\r\n" in output and b"/dev/pts/0\r\n" in output, output
