@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import struct
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
 AT_FDCWD = -100
@@ -132,8 +133,8 @@ _NR_OPENAT2 = 437
 _NR_PIDFD_GETFD = 438
 _NR_MOUNT_SETATTR = 442
 _NR = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "capget": 125, "capset": 126},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "capget": 90, "capset": 91},
+    "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "capget": 125, "capset": 126, "bpf": 321},
+    "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "capget": 90, "capset": 91, "bpf": 280},
 }.get(platform.machine(), {})
 """Numbers that differ between architectures; those above are the same everywhere (since Linux 5.1)."""
 
@@ -205,6 +206,8 @@ _syscall_4ints = _bind("syscall", c_long, c_long, c_long, c_long, c_long)
 _syscall_3ints = _bind("syscall", c_long, c_long, c_long, c_long)
 _syscall_keyctl = _bind("syscall", c_long, c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 _syscall_seccomp = _bind("syscall", c_long, c_uint, c_uint, c_void_p)
+_syscall_capability = _bind("syscall", c_long, c_char_p, c_char_p)
+_syscall_bpf = _bind("syscall", c_long, c_int, c_char_p, c_uint)
 _byref = ctypes.byref
 _get_errno = ctypes.get_errno
 
@@ -403,6 +406,36 @@ def seccomp(operation: int, flags: int, args: c_void_p | ctypes._CArgObject) -> 
     """Operate on the secure-computing state of the caller. Source: seccomp(2)."""
     if _syscall_seccomp(_number("seccomp"), operation, flags, args) < 0:
         raise _error("seccomp")
+
+
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def capget() -> tuple[int, int, int]:
+    """The calling thread's (effective, permitted, inheritable) sets as bit masks. Source: capget(2)."""
+    data = ctypes.create_string_buffer(24)
+    if _syscall_capability(_number("capget"), struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data) < 0:
+        raise _error("capget")
+    low_and_high = struct.unpack("=6I", data.raw)
+    effective, permitted, inheritable = (low_and_high[i] | low_and_high[i + 3] << 32 for i in range(3))
+    return effective, permitted, inheritable
+
+
+def capset(effective: int, permitted: int, inheritable: int) -> None:
+    """Set the calling thread's sets, given as bit masks. Source: capset(2)."""
+    sets = (effective, permitted, inheritable)
+    data = struct.pack("=6I", *(mask & 0xFFFFFFFF for mask in sets), *(mask >> 32 for mask in sets))
+    if _syscall_capability(_number("capset"), struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data) < 0:
+        raise _error("capset")
+
+
+def bpf(command: int, attributes: bytearray) -> int:
+    """Run a BPF ``command``; the kernel may write its answer into ``attributes``. Source: bpf(2)."""
+    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    result = int(_syscall_bpf(_number("bpf"), command, ctypes.cast(buffer, c_char_p), len(attributes)))
+    if result < 0:
+        raise _error("bpf")
+    return result
 
 
 def inotify_init1(flags: int = IN_CLOEXEC) -> int:

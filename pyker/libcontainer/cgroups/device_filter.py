@@ -12,11 +12,13 @@ from collections.abc import Sequence
 
 from pyker.errors import KernelError
 from pyker.libcontainer.spec import DeviceRule
+from pyker.libcontainer.syscalls import bpf
 
 _BPF_PROG_LOAD, _BPF_PROG_ATTACH, _BPF_PROG_DETACH, _BPF_PROG_GET_FD_BY_ID, _BPF_PROG_QUERY = 5, 8, 9, 13, 16
 _BPF_PROG_TYPE_CGROUP_DEVICE, _BPF_CGROUP_DEVICE = 15, 6
 _BPF_F_ALLOW_MULTI = 2
-_SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+_ATTRIBUTES_SIZE = 72
+"""Enough for the oldest form of each command's attributes; the kernel takes missing ones for zero."""
 
 _TYPE = {"b": 1, "c": 2}
 _ACCESS = {"m": 1, "r": 2, "w": 4}
@@ -78,22 +80,6 @@ def _covers_everything(rule: DeviceRule) -> bool:
     return rule.kind == "a" and rule.major == -1 and rule.minor == -1 and set(rule.access) >= set("rwm")
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_syscall = _libc.syscall
-_syscall.restype = ctypes.c_long
-
-
-def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
-    """bpf(2): its result, and the attributes as the kernel left them. Raises: OSError."""
-    buffer = ctypes.create_string_buffer(attributes, max(len(attributes), 128))
-    number = ctypes.c_long(_SYS_BPF[os.uname().machine])
-    result = _syscall(number, ctypes.c_int(command), ctypes.byref(buffer), ctypes.c_uint(len(buffer)))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"bpf({command}): {os.strerror(error)}")
-    return result, buffer.raw
-
-
 def _load(code: bytes) -> int:
     instructions = ctypes.create_string_buffer(code, len(code))
     license_text = ctypes.create_string_buffer(b"Apache-2.0")
@@ -104,15 +90,16 @@ def _load(code: bytes) -> int:
         ctypes.addressof(instructions),
         ctypes.addressof(license_text),
     )
-    return _bpf(_BPF_PROG_LOAD, attributes)[0]
+    return bpf(_BPF_PROG_LOAD, bytearray(attributes.ljust(_ATTRIBUTES_SIZE, b"\0")))
 
 
 def attached(directory_fd: int) -> list[int]:
     """IDs of the device programs attached to this very cgroup, not inherited. Raises: OSError."""
     room = (ctypes.c_uint32 * 64)()
-    attributes = struct.pack("=IIIIQI", directory_fd, _BPF_CGROUP_DEVICE, 0, 0, ctypes.addressof(room), len(room))
-    _, raw = _bpf(_BPF_PROG_QUERY, attributes)
-    count: int = struct.unpack_from("=I", raw, 24)[0]
+    packed = struct.pack("=IIIIQI", directory_fd, _BPF_CGROUP_DEVICE, 0, 0, ctypes.addressof(room), len(room))
+    attributes = bytearray(packed.ljust(_ATTRIBUTES_SIZE, b"\0"))
+    bpf(_BPF_PROG_QUERY, attributes)
+    count: int = struct.unpack_from("=I", attributes, 24)[0]
     return [room[index] for index in range(count)]
 
 
@@ -129,7 +116,7 @@ def attach(directory: str, rules: Sequence[DeviceRule]) -> None:
             program_fd = _load(program(rules))
             try:
                 attributes = struct.pack("=IIII", directory_fd, program_fd, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
-                _bpf(_BPF_PROG_ATTACH, attributes)
+                bpf(_BPF_PROG_ATTACH, bytearray(attributes))
             finally:
                 os.close(program_fd)
             for identifier in before:
@@ -147,8 +134,8 @@ def attach(directory: str, rules: Sequence[DeviceRule]) -> None:
 
 
 def _detach(directory_fd: int, identifier: int) -> None:
-    program_fd = _bpf(_BPF_PROG_GET_FD_BY_ID, struct.pack("=I", identifier))[0]
+    program_fd = bpf(_BPF_PROG_GET_FD_BY_ID, bytearray(struct.pack("=I", identifier)))
     try:
-        _bpf(_BPF_PROG_DETACH, struct.pack("=III", directory_fd, program_fd, _BPF_CGROUP_DEVICE))
+        bpf(_BPF_PROG_DETACH, bytearray(struct.pack("=III", directory_fd, program_fd, _BPF_CGROUP_DEVICE)))
     finally:
         os.close(program_fd)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
 
 from pyker.errors import KernelError, NotSupported
+from pyker.libcontainer import syscalls
 from pyker.libcontainer.cgroups import files, values
 from pyker.libcontainer.cgroups.layout import Layout
 from pyker.libcontainer.cgroups.removal import remove_directory
@@ -17,8 +17,6 @@ WANTED = ("cpu", "cpuset", "io", "memory", "pids")
 """What is switched on for containers; devices need no controller, and freezing is part of the core."""
 
 FREEZE_TIMEOUT_S = 10.0
-_IN_MODIFY = 2
-_IN_CLOEXEC_NONBLOCK = os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class CgroupV2:
@@ -206,14 +204,15 @@ class CgroupV2:
         """
         if not files.exists(self._directory, "memory.events"):
             return None
-        libc = ctypes.CDLL(None, use_errno=True)
-        fd: int = libc.inotify_init1(_IN_CLOEXEC_NONBLOCK)
-        if fd < 0:
-            raise KernelError.from_oserror(OSError(ctypes.get_errno(), ""), syscall="inotify_init1", stage="cgroup")
-        if libc.inotify_add_watch(fd, f"{self._directory}/memory.events".encode(), _IN_MODIFY) < 0:
-            number = ctypes.get_errno()
-            os.close(fd)
-            raise KernelError.from_oserror(OSError(number, ""), syscall="inotify_add_watch", stage="cgroup")
+        try:
+            fd = syscalls.inotify_init1(syscalls.IN_CLOEXEC | syscalls.IN_NONBLOCK)
+            try:
+                syscalls.inotify_add_watch(fd, f"{self._directory}/memory.events", syscalls.IN_MODIFY)
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise KernelError.from_oserror(error, syscall=syscalls.call_of(error), stage="cgroup") from error
         return fd
 
     def oom_count(self) -> int:
