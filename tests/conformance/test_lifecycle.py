@@ -1,0 +1,409 @@
+"""Create, start, stop, kill, restart, wait, rm: statuses, texts and states that clients depend on."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from tests.support.engines import Engine, Reply
+from tests.support.sandbox import wait_until
+
+
+def _message(reply: Reply) -> str:
+    value: Any = reply.json()
+    return str(value["message"])
+
+
+def _create(engine: Engine, image: str, name: str = "", **body: object) -> str:
+    reply = engine.request(
+        "POST", f"/containers/create?name={name}" if name else "/containers/create", {"Image": image, **body}
+    )
+    assert reply.status == 201, reply
+    value: Any = reply.json()
+    assert value["Warnings"] == []
+    return str(value["Id"])
+
+
+def test_create_leaves_it_created(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["true"])
+    state = engine.state(name)
+    assert (state["Status"], state["Running"], state["Pid"]) == ("created", False, 0)
+    assert state["StartedAt"] == state["FinishedAt"] == "0001-01-01T00:00:00Z"
+
+
+def test_start_is_204_and_then_304(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sleep", "60"])
+    assert engine.request("POST", f"/containers/{name}/start").status == 204
+    again = engine.request("POST", f"/containers/{name}/start")
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_stop_is_204_and_then_304(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sh", "-c", 'trap "exit 5" TERM; while :; do sleep 0.1; done'])
+    engine.request("POST", f"/containers/{name}/start")
+    assert engine.request("POST", f"/containers/{name}/stop?t=10").status == 204
+    assert engine.state(name)["ExitCode"] == 5
+    assert engine.request("POST", f"/containers/{name}/stop").status == 304
+
+
+def test_stop_kills_after_its_time(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sleep", "60"])
+    engine.request("POST", f"/containers/{name}/start")
+    assert engine.request("POST", f"/containers/{name}/stop?t=1").status == 204
+    state = engine.state(name)
+    assert (state["Status"], state["ExitCode"]) == ("exited", 137)
+
+
+def test_stop_signal_of_the_container(engine: Engine, busybox: str, name: str) -> None:
+    script = 'trap "exit 7" USR1; while :; do sleep 0.1; done'
+    _create(engine, busybox, name, Cmd=["sh", "-c", script], StopSignal="SIGUSR1")
+    engine.request("POST", f"/containers/{name}/start")
+    engine.request("POST", f"/containers/{name}/stop?t=10")
+    assert engine.state(name)["ExitCode"] == 7
+
+
+def test_kill_of_a_stopped_container_is_409(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name, Cmd=["true"])
+    reply = engine.request("POST", f"/containers/{name}/kill")
+    assert (reply.status, _message(reply)) == (
+        409,
+        f"Cannot kill container: {name}: Container {container} is not running",
+    )
+
+
+@pytest.mark.parametrize("signal", ["HUP", "SIGHUP", "1", "hup"])
+def test_signals_by_any_name(engine: Engine, busybox: str, name: str, signal: str) -> None:
+    script = 'trap "exit 9" HUP; echo up; while :; do sleep 0.1; done'
+    _create(engine, busybox, name, Cmd=["sh", "-c", script])
+    engine.request("POST", f"/containers/{name}/start")
+    wait_until(lambda: "up" in engine.docker("logs", name).out, what="the trap")
+    assert engine.request("POST", f"/containers/{name}/kill?signal={signal}").status == 204
+    assert engine.docker("wait", name).out == "9\n"
+
+
+def test_unknown_signal_is_400(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sleep", "60"])
+    engine.request("POST", f"/containers/{name}/start")
+    reply = engine.request("POST", f"/containers/{name}/kill?signal=SIGFOO")
+    assert (reply.status, _message(reply)) == (400, "Invalid signal: SIGFOO")
+
+
+def test_restart_gives_another_process(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sleep", "60"])
+    engine.request("POST", f"/containers/{name}/start")
+    before = engine.state(name)["Pid"]
+    assert engine.request("POST", f"/containers/{name}/restart?t=0").status == 204
+    state = engine.state(name)
+    assert state["Running"] is True and state["Pid"] != before
+
+
+def test_remove_of_a_running_container_is_409(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name, Cmd=["sleep", "60"])
+    engine.request("POST", f"/containers/{name}/start")
+    reply = engine.request("DELETE", f"/containers/{name}")
+    assert reply.status == 409
+    assert _message(reply) == (
+        f"You cannot remove a running container {container}. "
+        "Stop the container before attempting removal or force remove"
+    )
+    assert engine.request("DELETE", f"/containers/{name}?force=1").status == 204
+    assert engine.request("GET", f"/containers/{container}/json").status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/containers/nosuch/json"),
+        ("POST", "/containers/nosuch/start"),
+        ("POST", "/containers/nosuch/stop"),
+        ("POST", "/containers/nosuch/wait"),
+        ("GET", "/containers/nosuch/logs?stdout=1"),
+        ("DELETE", "/containers/nosuch"),
+    ],
+)
+def test_unknown_container_is_404(engine: Engine, method: str, path: str) -> None:
+    reply = engine.request(method, path)
+    assert (reply.status, _message(reply)) == (404, "No such container: nosuch")
+
+
+def test_attach_to_an_unknown_container_is_404(engine: Engine) -> None:
+    """The reference answers in plain text here; its words are what clients show."""
+    reply = engine.request("POST", "/containers/nosuch/attach?stream=1&stdout=1")
+    assert reply.status == 404 and b"No such container: nosuch" in reply.body
+
+
+def test_kill_of_an_unknown_container_says_so_twice(engine: Engine) -> None:
+    reply = engine.request("POST", "/containers/nosuch/kill")
+    assert (reply.status, _message(reply)) == (404, "Cannot kill container: nosuch: No such container: nosuch")
+
+
+def test_name_in_use_is_409(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name)
+    reply = engine.request("POST", f"/containers/create?name={name}", {"Image": busybox})
+    assert reply.status == 409
+    assert _message(reply) == (
+        f'Conflict. The container name "/{name}" is already in use by container "{container}". '
+        "You have to remove (or rename) that container to be able to reuse that name."
+    )
+
+
+@pytest.mark.parametrize("bad", ["a", "-x", "sp%20ace", "sl/ash"])
+def test_bad_names_are_400(engine: Engine, busybox: str, bad: str) -> None:
+    reply = engine.request("POST", f"/containers/create?name={bad}", {"Image": busybox})
+    assert reply.status == 400
+    assert "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed" in _message(reply)
+
+
+def test_unknown_image_is_404(engine: Engine) -> None:
+    reply = engine.request("POST", "/containers/create", {"Image": "nosuch:1"})
+    assert (reply.status, _message(reply)) == (404, "No such image: nosuch:1")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ({"HostConfig": {"Memory": 1000}}, 400, "Minimum memory limit allowed is 6MB"),
+        ({"WorkingDir": "rel"}, 400, "the working directory 'rel' is invalid, it needs to be an absolute path"),
+        (
+            {"HostConfig": {"RestartPolicy": {"Name": "always", "MaximumRetryCount": 3}}},
+            400,
+            "maximum retry count cannot be used with restart policy 'always'",
+        ),
+        (
+            {"HostConfig": {"AutoRemove": True, "RestartPolicy": {"Name": "always"}}},
+            400,
+            "can't create 'AutoRemove' container with restart policy",
+        ),
+        ({"HostConfig": {"CapAdd": ["CAP_FOO"]}}, 400, 'invalid CapAdd: unknown capability: "CAP_FOO"'),
+        ({"StopSignal": "SIGFOO"}, 400, "Invalid signal: SIGFOO"),
+        ({"Env": ["=x"]}, 400, "invalid environment variable: =x"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(
+    engine: Engine, busybox: str, body: dict[str, object], status: int, message: str
+) -> None:
+    before = engine.request("GET", "/containers/json?all=1").json()
+    reply = engine.request("POST", "/containers/create", {"Image": busybox, **body})
+    assert (reply.status, _message(reply)) == (status, message)
+    assert engine.request("GET", "/containers/json?all=1").json() == before
+
+
+def test_broken_json_is_refused(engine: Engine) -> None:
+    """The reference says 500 for a body that ends early, 400 for one that is wrong."""
+    headers = {"Content-Type": "application/json"}
+    assert engine.request("POST", "/containers/create", b'{"Image": ', headers=headers).status in {400, 500}
+    assert engine.request("POST", "/containers/create", b'{"Image" 3}', headers=headers).status == 400
+
+
+def test_other_content_type_is_400(engine: Engine) -> None:
+    reply = engine.request("POST", "/containers/create", b"{}", headers={"Content-Type": "text/plain"})
+    assert reply.status == 400
+    assert _message(reply) == "Content-Type specified (text/plain) must be 'application/json'"
+
+
+def test_keys_of_any_case_and_null_values(engine: Engine, busybox: str, name: str) -> None:
+    body = {"image": busybox, "CMD": ["sleep", "60"], "env": None, "hostconfig": {"memory": 67108864}, "Unknown": 1}
+    reply = engine.request("POST", f"/containers/create?name={name}", body)
+    assert reply.status == 201, reply
+    value: Any = engine.inspect(name)
+    assert value["HostConfig"]["Memory"] == 67108864
+    assert value["Config"]["Cmd"] == ["sleep", "60"]
+
+
+def test_wait_tells_the_exit_code(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sh", "-c", "exit 6"])
+    engine.request("POST", f"/containers/{name}/start")
+    value: Any = engine.request("POST", f"/containers/{name}/wait").json()
+    assert value["StatusCode"] == 6
+
+
+def test_next_exit_waits_for_one_that_is_not_running_yet(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name, Cmd=["sh", "-c", "exit 4"])
+    found: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: found.append(engine.request("POST", f"/containers/{name}/wait?condition=next-exit").json())
+    )
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive() and not found
+    engine.request("POST", f"/containers/{name}/start")
+    thread.join(20)
+    assert found[0]["StatusCode"] == 4
+
+
+def test_bad_wait_condition_is_400(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name)
+    if engine.kind == "docker":
+        version: Any = engine.request("GET", "/version").json()
+        if tuple(map(int, version["ApiVersion"].split("."))) < (1, 42):
+            pytest.skip("400 since API 1.42")
+    assert engine.request("POST", f"/containers/{name}/wait?condition=bogus").status == 400
+
+
+def test_ids_by_prefix_and_name_with_slash(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name)
+    for way in (container, container[:12], container[:6], name, f"%2F{name}"):
+        assert engine.inspect(way)["Id"] == container
+
+
+def test_ps_shows_what_runs(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker(
+        "run", "-d", "--name", name, "-l", f"mine={name}", "-p", "127.0.0.1::80", busybox, "sleep", "60", check=True
+    )
+    rows: Any = engine.request("GET", f'/containers/json?filters={{"label":["mine={name}"]}}').json()
+    assert [row["Names"] for row in rows] == [[f"/{name}"]]
+    row = rows[0]
+    assert (row["Image"], row["Command"], row["State"]) == (busybox, "sleep 60", "running")
+    assert row["Status"].startswith(("Up ", "Less than"))
+    assert row["Ports"][0]["PrivatePort"] == 80 and row["Ports"][0]["IP"] == "127.0.0.1"
+    assert isinstance(row["Created"], int)
+    both: Any = engine.request("GET", f'/containers/json?filters={{"label":{{"mine={name}":true}}}}').json()
+    assert [row["Id"] for row in both] == [row["Id"] for row in rows]
+
+
+def test_stopped_containers_are_listed_with_all_only(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "--name", name, busybox, "sh", "-c", "exit 3")
+    running: Any = engine.request("GET", "/containers/json?limit=-1").json()
+    every: Any = engine.request("GET", "/containers/json?all=True&limit=-1").json()
+    assert [f"/{name}"] not in [row["Names"] for row in running]
+    mine = next(row for row in every if row["Names"] == [f"/{name}"])
+    assert mine["Status"].startswith("Exited (3)")
+
+
+def test_unknown_filter_is_400(engine: Engine) -> None:
+    reply = engine.request("GET", '/containers/json?filters={"foo":["x"]}')
+    assert (reply.status, _message(reply)) == (400, "Invalid filter 'foo'")
+
+
+def test_logs_tell_what_was_said(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "--name", name, busybox, "sh", "-c", "echo 1; echo 2 >&2; echo 3; printf tail")
+    done = engine.docker("logs", name)
+    assert (done.out, done.err) == ("1\n3\ntail", "2\n")
+    assert engine.docker("logs", "--tail", "1", name).out == "tail"
+    stamped = engine.docker("logs", "-t", name).out.splitlines()
+    assert all(line[:2] == "20" and "T" in line.split()[0] and line.split()[0].endswith("Z") for line in stamped)
+
+
+def test_logs_follow_until_the_end(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, busybox, "sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done")
+    assert engine.docker("logs", "-f", name, timeout=20).out == "1\n2\n3\n4\n5\n"
+
+
+def test_logs_need_a_stream(engine: Engine, busybox: str, name: str) -> None:
+    _create(engine, busybox, name)
+    reply = engine.request("GET", f"/containers/{name}/logs")
+    assert (reply.status, _message(reply)) == (400, "Bad parameters: you must choose at least one stream")
+
+
+def test_long_lines_come_out_whole(engine: Engine, busybox: str, name: str) -> None:
+    script = "head -c 100000 /dev/zero | tr '\\0' x; echo; echo end"
+    done = engine.docker("run", "--name", name, busybox, "sh", "-c", script)
+    assert done.out == "x" * 100000 + "\nend\n"
+    assert engine.docker("logs", name).out == done.out
+
+
+def test_no_output_is_lost_in_a_hundred_short_runs(engine: Engine, busybox: str) -> None:
+    for number in range(25):
+        done = engine.docker("run", "--rm", "--network", "none", busybox, "sh", "-c", f"echo {number}; exit {number}")
+        assert (done.code, done.out) == (number, f"{number}\n")
+
+
+def test_exec_runs_inside(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "-e", "A=inherited", busybox, "sleep", "60", check=True)
+    done = engine.docker("exec", "-e", "B=given", "-w", "/tmp", name, "sh", "-c", "echo $A $B; pwd; exit 8")
+    assert (done.code, done.out) == (8, "inherited given\n/tmp\n")
+    assert engine.docker("exec", "-u", "www", name, "id", "-un").out == "www\n"
+    assert engine.docker("exec", "-i", name, "cat", input="typed").out == "typed"
+
+
+def test_exec_shares_every_namespace_and_the_cgroup(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "-m", "64m", busybox, "sleep", "60", check=True)
+    script = (
+        "for n in mnt uts ipc pid net cgroup; do a=$(readlink /proc/1/ns/$n); b=$(readlink /proc/self/ns/$n); "
+        "[ $a = $b ] || echo $n differs; done; md5sum < /proc/1/cgroup; md5sum < /proc/self/cgroup; "
+        "grep Seccomp: /proc/self/status; grep CapEff /proc/self/status"
+    )
+    lines = engine.docker("exec", name, "sh", "-c", script).out.splitlines()
+    assert len(lines) == 4 and lines[0] == lines[1], lines
+    assert lines[2].split() == ["Seccomp:", "2"] and lines[3].split() == ["CapEff:", "00000000a80425fb"]
+
+
+def test_exec_of_an_unknown_command(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, busybox, "sleep", "60", check=True)
+    done = engine.docker("exec", name, "nosuch")
+    assert done.code in {126, 127}
+    assert 'exec: "nosuch": executable file not found in $PATH' in done.out + done.err
+
+
+def test_exec_in_a_stopped_container_is_409(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name)
+    reply = engine.request("POST", f"/containers/{name}/exec", {"Cmd": ["true"]})
+    assert (reply.status, _message(reply)) == (409, f"Container {container} is not running")
+
+
+def test_exec_inspect_before_and_after(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, busybox, "sleep", "60", check=True)
+    made: Any = engine.request("POST", f"/containers/{name}/exec", {"Cmd": ["sh", "-c", "exit 3"]}).json()
+    before: Any = engine.request("GET", f"/exec/{made['Id']}/json").json()
+    assert (before["Running"], before["ExitCode"]) == (False, None)
+    assert engine.request("POST", f"/exec/{made['Id']}/start", {"Detach": True}).status == 200
+
+    def ended() -> bool:
+        value: Any = engine.request("GET", f"/exec/{made['Id']}/json").json()
+        return value["ExitCode"] == 3 and value["Running"] is False
+
+    wait_until(ended, what="the end of the exec")
+
+
+def test_attach_sees_output_and_gives_input(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("create", "-i", "--name", name, busybox, "sh", "-c", "read x; echo got $x", check=True)
+    done = engine.docker("start", "-a", "-i", name, input="word\n")
+    assert done.out == "got word\n", done
+
+
+def test_pause_freezes(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, busybox, "sleep", "60", check=True)
+    assert engine.request("POST", f"/containers/{name}/pause").status == 204
+    assert engine.state(name)["Status"] == "paused"
+    reply = engine.request("POST", f"/containers/{name}/exec", {"Cmd": ["true"]})
+    assert reply.status == 409 and "is paused, unpause the container before exec" in _message(reply)
+    assert engine.request("POST", f"/containers/{name}/unpause").status == 204
+    assert engine.state(name)["Status"] == "running"
+
+
+def test_restart_policy_counts(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, "--restart", "on-failure:2", busybox, "sh", "-c", "exit 4", check=True)
+
+    def settled() -> bool:
+        value: Any = engine.inspect(name)
+        return value["RestartCount"] == 2 and value["State"]["Status"] == "exited"
+
+    wait_until(settled, timeout=20, what="two restarts")
+    assert engine.state(name)["ExitCode"] == 4
+
+
+def test_top_lists_the_processes(engine: Engine, busybox: str, name: str) -> None:
+    engine.docker("run", "-d", "--name", name, busybox, "sleep", "61", check=True)
+    value: Any = engine.request("GET", f"/containers/{name}/top").json()
+    assert value["Titles"] == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+    assert value["Processes"][0][-1] == "sleep 61"
+    assert int(value["Processes"][0][1]) == engine.state(name)["Pid"]
+
+
+def test_rename(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name)
+    assert engine.request("POST", f"/containers/{name}/rename?name={name}-new").status == 204
+    assert engine.inspect(f"{name}-new")["Id"] == container
+    assert engine.request("GET", f"/containers/{name}/json").status == 404
+    engine.request("POST", f"/containers/{name}-new/rename?name={name}")
+
+
+def test_image_of_a_container_cannot_be_removed(engine: Engine, busybox: str, name: str) -> None:
+    container = _create(engine, busybox, name)
+    value: Any = engine.request("GET", f"/images/{busybox}/json").json()
+    hexid = value["Id"].removeprefix("sha256:")[:12]
+    reply = engine.request("DELETE", f"/images/{hexid}")
+    assert reply.status == 409
+    assert f"image is being used by stopped container {container[:12]}" in _message(reply)
