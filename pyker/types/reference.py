@@ -134,8 +134,8 @@ def is_digest(text: str) -> bool:
 def parse(text: str) -> Reference:
     """Read what a user typed, or what an API body names.
 
-    Adds ``docker.io`` and ``library/`` where they are left out, but no tag: see ``default_tag``. A name of 64 hex digits
-    is refused, because it could be an image's ID.
+    Adds ``docker.io`` and ``library/`` where they are left out, but no tag: see ``default_tag``. A name of 64 hex
+    digits is refused, because it could be an image's ID.
 
     Raises:
         InvalidParameter: with the reference engine's words, such as ``invalid reference format``.
@@ -152,7 +152,7 @@ def parse(text: str) -> Reference:
         if _REFERENCE.fullmatch(whole.lower()):
             raise InvalidParameter("repository name must be lowercase")
         raise InvalidParameter(
-            "invalid reference format", hint="write it as [registry[:port]/]name[:tag][@sha256:digest]"
+            "invalid reference format", hint="write it as [registry/]name[:tag][@digest]"
         )
     domain, path, tag, digest = match.groups(default="")
     if len(domain) + 1 + len(path) > _NAME_MAX:

@@ -1,0 +1,127 @@
+"""What a registry answers when it refuses, and what the network says when there is no answer.
+
+The words are those that users of the reference engine know, because they search for them.
+Source: OCI distribution-spec spec.md#error-codes.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+
+from pyker.errors import SystemFailure
+
+ERROR_BODY_MAX_BYTES = 8192
+
+_CODES = {
+    401: "UNAUTHORIZED",
+    403: "DENIED",
+    404: "UNKNOWN",
+    429: "TOOMANYREQUESTS",
+}
+
+
+class Refused(SystemFailure):
+    """The registry answered, and said no. ``code`` is the registry's, upper case; ``status`` is HTTP's."""
+
+    reference = "registry-refused"
+
+    def __init__(self, message: str, *, code: str = "", status: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+    @property
+    def passing(self) -> bool:
+        """True if the same request may succeed a little later."""
+        return self.status in (408, 425, 429) or self.status >= 500
+
+
+class Unreachable(SystemFailure):
+    """No answer: no such host, refused, reset, cut, timed out, or TLS failed."""
+
+    reference = "registry-unreachable"
+    default_hint = "check the name, the network and the proxy settings"
+
+    def __init__(self, message: str, *, final: bool = False, plain_http: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+        self.plain_http = plain_http
+
+
+class BadAnswer(SystemFailure):
+    """An answer that is no registry's: too long, no JSON, of an unknown type, or against the specification."""
+
+    reference = "registry-bad-answer"
+
+
+def refusal(status: int, body: bytes, headers: dict[str, str]) -> Refused:
+    """The error for an answer with ``status`` of 400 or more; ``body`` may be cut at ERROR_BODY_MAX_BYTES."""
+    retry_after_s = _retry_after(headers.get("retry-after", ""))
+    if status >= 500:
+        return Refused(
+            f"received unexpected HTTP status: {status_line(status)}", status=status, retry_after_s=retry_after_s
+        )
+    code, message = _first_error(status, body)
+    if not code:
+        text = body[:512].decode("utf-8", "replace")
+        if status in (401, 403, 429):
+            code, message = _CODES[status], _default_message(status)
+        else:
+            problem = f"no error details found in HTTP response body: {_quoted(text)}"
+            return Refused(
+                f"error parsing HTTP {status} response body: {problem}",
+                code=_CODES.get(status, ""),
+                status=status,
+                retry_after_s=retry_after_s,
+            )
+    return Refused(f"{_spoken(code)}: {message}", code=code, status=status, retry_after_s=retry_after_s)
+
+
+def status_line(status: int) -> str:
+    """``404 Not Found``."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return str(status)
+
+
+def _default_message(status: int) -> str:
+    return {
+        401: "authentication required",
+        403: "requested access to the resource is denied",
+        429: "too many requests to the registry",
+    }[status]
+
+
+def _first_error(status: int, body: bytes) -> tuple[str, str]:
+    try:
+        parsed: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return "", ""
+    if not isinstance(parsed, dict):
+        return "", ""
+    details = parsed.get("details")
+    if isinstance(details, str) and details:
+        return _CODES.get(status, "UNKNOWN"), details
+    errors = parsed.get("errors")
+    if not isinstance(errors, list) or not errors or not isinstance(errors[0], dict):
+        return "", ""
+    code = str(errors[0].get("code", "")) or "UNKNOWN"
+    message = str(errors[0].get("message", ""))
+    return code.upper()[:64], (message or _spoken(code))[:1024]
+
+
+def _spoken(code: str) -> str:
+    return code.replace("_", " ").lower()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _retry_after(value: str) -> float:
+    """Seconds, at most a minute; an HTTP date counts as absent."""
+    return min(float(value), 60.0) if value.isdigit() else 0.0

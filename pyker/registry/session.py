@@ -1,0 +1,343 @@
+"""HTTP with a registry: TLS by its host, redirects that leak nothing, bounded answers, errors in known words.
+
+This is the only module that imports requests, and it is imported at the first use of a registry: the library costs
+more memory than the rest of an idle daemon's registry part.
+
+Source: RFC 9110 section 15.4 (redirects); dockerd's certs.d(5) layout.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import requests.adapters
+import requests.utils
+import urllib3
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
+
+from pyker.errors import Cancelled
+from pyker.registry.answers import ERROR_BODY_MAX_BYTES, BadAnswer, Unreachable, refusal
+from pyker.registry.cancel import NEVER, Cancel
+from pyker.registry.config import RegistryConfig, host_name
+
+_REDIRECTS_MAX = 10
+_LOOKUP_TIMEOUT_S = 10.0
+_PIECE = 1 << 18
+
+
+class Answer:
+    """A reply whose body has not been read yet. Close it; a body read to its end gives the connection back."""
+
+    def __init__(self, response: requests.Response, cancel: Cancel) -> None:
+        self._response = response
+        self._cancel = cancel
+        self._forget = cancel.on_cancel(self._interrupt)
+        self.status: int = response.status_code
+        self.url: str = response.url
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the connection unless the whole body was read."""
+        self._forget()
+        self._response.close()
+
+    def _interrupt(self) -> None:
+        """Make a read in another thread return at once."""
+        try:
+            self._response.raw.shutdown()
+        except (OSError, ValueError, RuntimeError):
+            return
+
+    @property
+    def length(self) -> int:
+        """``Content-Length``, or -1."""
+        value = self.headers.get("content-length", "")
+        return int(value) if value.isdigit() and len(value) < 19 else -1
+
+    def read(self, limit: int, what: str) -> bytes:
+        """The whole body. Raises BadAnswer if it is longer than ``limit``, Unreachable if it is cut."""
+        if self.length > limit:
+            raise BadAnswer(f"{what} of {self.length} bytes is longer than the {limit} that are allowed")
+        pieces = bytearray()
+        for piece in self.pieces():
+            pieces += piece
+            if len(pieces) > limit:
+                raise BadAnswer(f"{what} is longer than the {limit} bytes that are allowed")
+        if 0 <= self.length != len(pieces):
+            raise Unreachable(f"{what} ends after {len(pieces)} of {self.length} bytes: unexpected EOF")
+        return bytes(pieces)
+
+    def read_cut(self, limit: int) -> bytes:
+        """At most ``limit`` bytes of the body; whatever goes wrong ends it."""
+        pieces = bytearray()
+        try:
+            for piece in self.pieces():
+                pieces += piece
+                if len(pieces) >= limit:
+                    break
+        except (Unreachable, BadAnswer):
+            pass
+        return bytes(pieces[:limit])
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it arrives. Ends early, without an error, if the sender closes too soon: compare the length.
+
+        Raises Unreachable when the connection breaks or stalls, Cancelled when the caller's token is set.
+        """
+        raw = self._response.raw
+        with _translated("Get", self.url):
+            while True:
+                try:
+                    piece = raw.read1(_PIECE, decode_content=False)
+                except urllib3.exceptions.IncompleteRead:
+                    piece = b""
+                except Exception:
+                    self._cancel.raise_if_cancelled()
+                    raise
+                self._cancel.raise_if_cancelled()
+                if not piece:
+                    return
+                yield piece
+
+
+class Sessions:
+    """One connection pool for each registry host. Thread-safe."""
+
+    def __init__(self, config: RegistryConfig) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._sessions: dict[tuple[str, str], requests.Session] = {}
+        warnings.simplefilter("ignore", InsecureRequestWarning)
+
+    def close(self) -> None:
+        """Drop every connection."""
+        with self._lock:
+            sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            session.close()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: dict[str, str] | None = None,
+        authorization: str = "",
+        body: Any = None,
+        cancel: Cancel = NEVER,
+    ) -> Answer:
+        """Send one request and follow redirects.
+
+        ``authorization`` goes to the scheme, host and port of ``url`` and to no other. ``body`` is bytes, or an
+        iterable with a length. A body is never sent to a second place.
+
+        Raises: Unreachable, BadAnswer, Cancelled. Statuses are for the caller: see ``accept``.
+        """
+        origin = _origin(url)
+        for _hop in range(_REDIRECTS_MAX):
+            cancel.raise_if_cancelled()
+            sent = dict(headers or {})
+            if authorization and _origin(url) == origin:
+                sent["Authorization"] = authorization
+            answer = self._once(method, url, sent, body, cancel)
+            target = answer.headers.get("location", "")
+            if answer.status not in (301, 302, 303, 307, 308) or not target or body is not None:
+                return answer
+            answer.close()
+            url = urljoin(url, target)
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+                raise BadAnswer(f"the registry redirects to {url[:200]!r}, which is no place to go")
+        raise BadAnswer(f'{method.capitalize()} "{url}": stopped after {_REDIRECTS_MAX} redirects')
+
+    def _once(self, method: str, url: str, headers: dict[str, str], body: Any, cancel: Cancel) -> Answer:
+        parts = urlsplit(url)
+        with _translated(method, url):
+            proxies = requests.utils.get_environ_proxies(url, None)
+            if not proxies:
+                _look_up(parts.hostname or "", method, url, cancel)
+            session = self._session(parts.scheme, parts.netloc)
+            response = session.request(
+                method,
+                url,
+                headers=headers,
+                data=body,
+                stream=True,
+                allow_redirects=False,
+                proxies=proxies,
+                verify=not self._config.insecure(parts.netloc),
+                timeout=(self._config.connect_timeout_s, self._config.stall_timeout_s),
+            )
+        return Answer(response, cancel)
+
+    def _session(self, scheme: str, host: str) -> requests.Session:
+        with self._lock:
+            session = self._sessions.get((scheme, host))
+            if session is None:
+                session = requests.Session()
+                session.trust_env = False  # it would take credentials from ~/.netrc
+                session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+                session.headers.clear()
+                session.headers.update(
+                    {"User-Agent": self._config.user_agent, "Accept-Encoding": "identity", "Connection": "keep-alive"}
+                )
+                context = _tls_context(self._config, host) if scheme == "https" else None
+                session.mount(f"{scheme}://", _Adapter(context))
+                self._sessions[scheme, host] = session
+            return session
+
+
+def accept(answer: Answer, *statuses: int) -> Answer:
+    """Return ``answer`` if its status is one of ``statuses``; else close it and raise Refused."""
+    if answer.status in statuses:
+        return answer
+    with answer:
+        body = answer.read_cut(ERROR_BODY_MAX_BYTES)
+    if answer.status < 400:
+        raise BadAnswer(f"the registry answered {answer.status} where {' or '.join(map(str, statuses))} was expected")
+    raise refusal(answer.status, body, answer.headers)
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Uses the TLS context it was given, and no other certificates."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(pool_connections=4, pool_maxsize=16, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        if self._context is not None:
+            kwargs["ssl_context"] = self._context
+        super().init_poolmanager(*args, **kwargs)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if self._context is not None:
+            kwargs["ssl_context"] = self._context
+        return super().proxy_manager_for(proxy, **kwargs)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave the connection as the context has it."""
+        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
+
+
+def _tls_context(config: RegistryConfig, host: str) -> ssl.SSLContext:
+    """The system's certificates and those of ``certs.d/<host>``: ``*.crt`` to trust, ``*.cert`` + ``*.key`` to show."""
+    context = ssl.create_default_context()
+    folder = os.path.join(config.certs_dir, host)
+    names = sorted(os.listdir(folder)) if "/" not in host and host != ".." and os.path.isdir(folder) else []
+    for name in names:
+        path = os.path.join(folder, name)
+        if name.endswith(".crt"):
+            context.load_verify_locations(cafile=path)
+        elif name.endswith(".cert"):
+            context.load_cert_chain(path, path.removesuffix(".cert") + ".key")
+    if config.insecure(host):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _origin(url: str) -> tuple[str, str, int]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _look_up(name: str, method: str, url: str, cancel: Cancel) -> None:
+    """Resolve ``name`` within a bound of time: getaddrinfo(3) may take half a minute without a network."""
+    if not name or name == "localhost" or ":" in name or name.replace(".", "").isdigit():
+        return
+    done = threading.Event()
+    failure: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            failure.append(error)
+        done.set()
+
+    threading.Thread(target=look_up, name="lookup", daemon=True).start()
+    forget = cancel.on_cancel(done.set)
+    try:
+        answered = done.wait(_LOOKUP_TIMEOUT_S)
+    finally:
+        forget()
+    cancel.raise_if_cancelled()
+    if failure:
+        raise failure[0]
+    if not answered:
+        raise Unreachable(f'{method.capitalize()} "{url}": dial tcp: lookup {name}: i/o timeout')
+
+
+@contextmanager
+def _translated(method: str, url: str) -> Iterator[None]:
+    try:
+        yield
+    except (Unreachable, BadAnswer, Cancelled):
+        raise
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        raise _unreachable(error, method, url) from error
+
+
+def _unreachable(error: BaseException, method: str, url: str) -> Unreachable:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    where = f"{parts.hostname}:{port or (443 if parts.scheme == 'https' else 80)}"
+    start = f'{method.capitalize()} "{url}": '
+    for cause in _causes(error):
+        match cause:
+            case socket.gaierror():
+                words = "no such host" if cause.errno == socket.EAI_NONAME else (cause.strerror or "").lower()
+                return Unreachable(f"{start}dial tcp: lookup {host_name(parts.netloc)}: {words}")
+            case ssl.SSLCertVerificationError():
+                reason = f"tls: failed to verify certificate: x509: {cause.verify_message or cause.reason}"
+                return Unreachable(start + reason, final=True)
+            case ssl.SSLError() if cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+                return Unreachable(f"{start}http: server gave HTTP response to HTTPS client", plain_http=True)
+            case ssl.SSLError():
+                return Unreachable(f"{start}tls: {cause.reason or cause}")
+            case urllib3.exceptions.ConnectTimeoutError() | requests.ConnectTimeout():
+                return Unreachable(f"{start}dial tcp {where}: i/o timeout")
+            case urllib3.exceptions.ReadTimeoutError() | TimeoutError():
+                return Unreachable(f"{start}net/http: timeout awaiting an answer")
+            case OSError() if cause.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
+                return Unreachable(f"{start}dial tcp {where}: connect: {os.strerror(cause.errno).lower()}")
+            case OSError() if cause.errno:
+                return Unreachable(f"{start}read tcp {where}: {os.strerror(cause.errno).lower()}")
+            case _:
+                continue
+    return Unreachable(f"{start}{type(error).__name__}: EOF")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """``error`` and what lies under it, innermost first; the libraries hide it in ``reason`` and ``args``."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException] = [error]
+    while waiting:
+        current = waiting.pop()
+        if any(current is known for known in seen):
+            continue
+        seen.append(current)
+        candidates = [getattr(current, "reason", None), current.__cause__, current.__context__, *current.args]
+        waiting += [item for item in candidates if isinstance(item, BaseException)]
+    return reversed(seen)
