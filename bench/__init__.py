@@ -1,0 +1,1 @@
+"""Pyker and the reference engine, measured side by side in one run: ``nox -s bench``."""
