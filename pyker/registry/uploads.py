@@ -130,6 +130,14 @@ def send(
         cancel.raise_if_cancelled()
 
 
+def put_whole(repository: Repository, location: str, digest: Digest, body: bytes) -> None:
+    """Send a small blob in one request."""
+    headers = {"Content-Type": "application/octet-stream"}
+    url = _with_digest(location, digest)
+    with repository.request("PUT", url, (201, 204), repository.push_scope, headers=headers, body=lambda: body):
+        return
+
+
 def _patch(repository: Repository, path: str, location: str, offset: int, size: int, cancel: Cancel, sent: Sent) -> str:
     headers = {"Content-Type": "application/octet-stream"}
     if offset:
@@ -146,9 +154,13 @@ def _patch(repository: Repository, path: str, location: str, offset: int, size: 
 
 
 def _finish(repository: Repository, location: str, digest: Digest) -> None:
-    url = location + ("&" if urlsplit(location).query else "?") + "digest=" + quote(digest, safe="")
+    url = _with_digest(location, digest)
     with repository.request("PUT", url, (201, 204), repository.push_scope, body=lambda: b""):
         return
+
+
+def _with_digest(location: str, digest: Digest) -> str:
+    return location + ("&" if urlsplit(location).query else "?") + "digest=" + quote(digest, safe="")
 
 
 def _take_up(repository: Repository, location: str) -> tuple[str, int]:

@@ -1,0 +1,139 @@
+"""The jobs that talk to registries: pull, push, their layers, auth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from pyker.daemon.transfer_pull import Puller, told
+from pyker.daemon.transfer_push import Pusher
+from pyker.daemon.transfer_store import TransferStore
+from pyker.engine.job import JobContext
+from pyker.errors import InvalidParameter, PykerError, SystemFailure, Unauthorized
+from pyker.jobs.images import Pull, Pulled, PullLayer, Push, PushLayer, RegistryAuth
+from pyker.jobs.system import Auth, AuthResult
+from pyker.registry.answers import Refused
+from pyker.registry.auth import Credentials
+from pyker.registry.client import RegistryClient, Repository
+from pyker.registry.downloads import Downloads, Wait, wait_for
+from pyker.registry.platforms import host_platform, parse_platform
+from pyker.registry.slots import Slots
+from pyker.types.events import Event, Progress
+from pyker.types.ids import Digest, ImageId
+from pyker.types.reference import DEFAULT_DOMAIN, Reference, parse, with_tag_or_digest
+
+_INDEX_SERVERS = frozenset({"", "https://index.docker.io/v1/", "index.docker.io", "registry-1.docker.io"})
+
+
+class TransferHandlers:
+    """One method a job. ``folder`` keeps partial downloads and spools; ``publish`` takes the events of images."""
+
+    def __init__(
+        self,
+        *,
+        store: TransferStore,
+        client: RegistryClient,
+        folder: str,
+        publish: Callable[[Event], None],
+        wait: Wait = wait_for,
+    ) -> None:
+        config = client.config
+        self._store = store
+        self._client = client
+        self._publish = publish
+        downloads = Downloads(os.path.join(folder, "partial"), max_attempts=config.max_attempts, wait=wait)
+        self._puller = Puller(store, downloads, Slots(config.max_concurrent_downloads))
+        self._pusher = Pusher(
+            store,
+            os.path.join(folder, "push"),
+            Slots(config.max_concurrent_uploads),
+            max_attempts=config.max_attempts,
+            wait=wait,
+        )
+        self.pull_layer: Callable[[PullLayer, JobContext], str] = self._puller.pull_layer
+        self.push_layer: Callable[[PushLayer, JobContext], Digest] = self._pusher.push_layer
+
+    def pull(self, job: Pull, ctx: JobContext) -> Pulled:
+        """Fetch one image, or without a tag every one of a repository.
+
+        Raises:
+            InvalidParameter: the reference or the platform cannot be read.
+            NotFound: the registry has no such image, or does not say so to this user.
+        """
+        reference = with_tag_or_digest(job.image, job.tag)
+        platform = parse_platform(job.platform) if job.platform else host_platform()
+        credentials = _credentials(job.auth)
+
+        def one(repository: Repository, wanted: Reference) -> tuple[Digest, ImageId, bool]:
+            digest, image_id, newer = self._puller.pull(repository, wanted, platform, ctx)
+            attributes = {"name": wanted.familiar_name}
+            self._publish(Event(kind="image", action="pull", actor_id=wanted.familiar, attributes=attributes))
+            return digest, image_id, newer
+
+        def wanted_ones(repository: Repository) -> Pulled:
+            if not reference.name_only:
+                references = [reference]
+            else:
+                references = [reference.with_tag(tag) for tag in repository.tags()]
+            results = [one(repository, item) for item in references]
+            if not results:
+                raise InvalidParameter(f"repository {reference.familiar_name} has no tags")
+            digest, image_id, _ = results[-1]
+            newer = any(changed for _, _, changed in results)
+            return Pulled(reference=reference.familiar, digest=digest, image_id=image_id, newer=newer)
+
+        try:
+            pulled = self._client.first(reference.domain, reference.path, credentials, wanted_ones, cancel=ctx.cancel)
+        except PykerError as error:
+            raise told(error, reference) from error
+        news = "Downloaded newer image" if pulled.newer else "Image is up to date"
+        ctx.emit(Progress(status=f"Status: {news} for {reference.familiar}"))
+        return pulled
+
+    def push(self, job: Push, ctx: JobContext) -> None:
+        """Send one image, or without a tag every one of a repository."""
+        reference = parse(job.image)
+        if job.tag:
+            reference = reference.with_tag(job.tag)
+        ctx.emit(Progress(status=f"The push refers to repository [{reference.name}]"))
+        if reference.digest:
+            raise InvalidParameter("cannot push a digest reference")
+        names = self._store.names_in(reference.trimmed())
+        if not names:
+            raise SystemFailure(f"An image does not exist locally with the tag: {reference.familiar_name}")
+        if reference.tag:
+            image_id = self._store.named(reference)
+            if image_id is None:
+                raise SystemFailure(f"tag does not exist: {reference.familiar}")
+            names = [(reference, image_id)]
+
+        def send(repository: Repository) -> None:
+            for name, image_id in names:
+                self._pusher.push(repository, name, image_id, ctx)
+                attributes = {"name": name.familiar_name}
+                self._publish(Event(kind="image", action="push", actor_id=name.familiar, attributes=attributes))
+
+        self._client.first(reference.domain, reference.path, _credentials(job.auth), send, push=True, cancel=ctx.cancel)
+
+    def auth(self, job: Auth, ctx: JobContext) -> AuthResult:
+        """Try the credentials at the registry. Raises Unauthorized if they are wrong; nothing is kept."""
+        address = job.server_address.strip()
+        bare = address.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        domain = DEFAULT_DOMAIN if address in _INDEX_SERVERS or bare in _INDEX_SERVERS else bare
+        credentials = Credentials(username=job.username, password=job.password, identity_token=job.identity_token)
+        try:
+            self._client.first(domain, "", credentials, Repository.login, push=True, cancel=ctx.cancel)
+        except Refused as error:
+            if error.status in (401, 403):
+                raise Unauthorized(error.message) from error
+            raise
+        return AuthResult(status="Login Succeeded")
+
+
+def _credentials(auth: RegistryAuth) -> Credentials:
+    return Credentials(
+        username=auth.username,
+        password=auth.password,
+        identity_token=auth.identity_token,
+        registry_token=auth.registry_token,
+    )
