@@ -3,11 +3,63 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pyker.types.config import EndpointSettings, PortBinding
 from pyker.types.ids import ContainerId, EndpointId, NetworkId
 from pyker.types.probe import Probe
+
+if TYPE_CHECKING:
+    from pyker.networkdriver.firewall import Firewall
+    from pyker.networkdriver.ipam import Ipam
+
+
+class NamespaceMaker(Protocol):
+    """Who makes network namespaces: the launcher, since a process with threads must not. Thread-safe."""
+
+    def new_netns(self, path: str) -> int:
+        """Make a namespace with lo up, pinned at ``path``; returns a NETLINK_ROUTE socket inside, the caller's."""
+        ...
+
+    def open_netns(self, path: str) -> int:
+        """The same socket for a namespace that is pinned already."""
+        ...
+
+    def remove_netns(self, path: str) -> None:
+        """Unpin. What is gone already is not an error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgeOptions:
+    """The daemon's options for the default bridge, by their flags.
+
+    ``bridge`` (--bridge) is an existing bridge to use, "none" for no default bridge at all, "" for our own.
+    ``bip`` is the bridge's address as CIDR. ``ip`` is where ports are published by default. ``mtu`` 0 means 1500.
+    ``pool_size`` is how many sandboxes are kept ready.
+    """
+
+    bridge: str = ""
+    bip: str = ""
+    fixed_cidr: str = ""
+    mtu: int = 0
+    icc: bool = True
+    ip: str = "0.0.0.0"
+    ip_masq: bool = True
+    ip_forward: bool = True
+    iptables: bool = True
+    userland_proxy: bool = True
+    pool_size: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DriverContext:
+    """What a driver is made with."""
+
+    namespaces: NamespaceMaker
+    ipam: Ipam
+    firewall: Firewall
+    options: BridgeOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

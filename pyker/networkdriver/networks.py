@@ -1,0 +1,483 @@
+"""All networks of the engine, and the sandboxes that containers join.
+
+The daemon makes one Networks. A start asks it for a sandbox, and gets one with its interfaces, addresses and published
+ports ready; an end gives it back. What cannot be finished is undone before the error is raised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Interface, IPv4Network
+
+from pyker.errors import (
+    Conflict,
+    Forbidden,
+    InvalidParameter,
+    KernelError,
+    NotFound,
+    PykerError,
+    SystemFailure,
+)
+from pyker.networkdriver import bridge
+from pyker.networkdriver.base import (
+    BridgeOptions,
+    DriverContext,
+    IpamPool,
+    NamespaceMaker,
+    Network,
+    NetworkDriver,
+    Sandbox,
+    SandboxRequest,
+)
+from pyker.networkdriver.bridge import BridgeDriver
+from pyker.networkdriver.firewall import Firewall
+from pyker.networkdriver.ipam import Ipam, choose_pool, parse_pool
+from pyker.networkdriver.pool import RawSandbox, Reaper, SandboxPool, new_id
+from pyker.networkdriver.ports import PortMapper, Ports
+from pyker.networkdriver.select import Drivers
+from pyker.networkdriver.store import NetworkStore
+from pyker.types.config import EndpointSettings
+from pyker.types.ids import ContainerId, EndpointId, NetworkId
+
+__all__ = ["BridgeOptions", "Networks"]
+
+PREDEFINED = ("bridge", "host", "none")
+_LOG = logging.getLogger(__name__)
+
+
+class Networks:
+    """Thread-safe. ``start`` comes first, ``close`` last; running containers keep their networks when it is closed."""
+
+    def __init__(
+        self, *, root: str, exec_root: str, namespaces: NamespaceMaker, options: BridgeOptions | None = None
+    ) -> None:
+        self._options = options or BridgeOptions()
+        self._namespaces = namespaces
+        self._folder = os.path.join(exec_root, "netns")
+        os.makedirs(self._folder, mode=0o711, exist_ok=True)
+        self._store = NetworkStore(root)
+        self._ipam = Ipam(self._store)
+        self._firewall = Firewall(enabled=self._options.iptables)
+        self._drivers = Drivers(DriverContext(namespaces, self._ipam, self._firewall, self._options))
+        self._ports = PortMapper(
+            self._firewall, default_ip=self._options.ip, userland_proxy=self._options.userland_proxy
+        )
+        self._pool = SandboxPool(namespaces, self._folder, size=self._options.pool_size)
+        self._reaper = Reaper()
+        self._lock = threading.Lock()
+        self._networks: dict[NetworkId, Network] = {}
+        self._live: dict[ContainerId, Sandbox] = {}
+
+    # -- the engine's life
+
+    def start(self, live: Mapping[ContainerId, Sandbox]) -> None:
+        """Bring networks, addresses and the firewall up; ``live`` are the sandboxes of containers that run already.
+
+        They keep their addresses and ports; whatever else an earlier daemon left is freed and removed.
+        Raises NotSupported where the kernel or libnftables lacks what the default network needs.
+        """
+        self._live = dict(live)
+        for network in self._load():
+            taken = {
+                endpoint.ip_address: endpoint.endpoint_id
+                for sandbox in live.values()
+                for endpoint in sandbox.endpoints.values()
+                if endpoint.network_id == network.id and endpoint.ip_address
+            }
+            try:
+                self._bring_up(network, taken)
+            except PykerError as error:
+                if network.name in PREDEFINED:
+                    raise
+                _LOG.error("network %s cannot be brought up: %s", network.name, error)
+        for container_id, sandbox in live.items():
+            address = _first_address(sandbox)
+            if address and any(sandbox.ports.values()):
+                self._ports.adopt(container_id, address, sandbox.ports)
+        self._firewall.start()
+        self._sweep()
+        default = self._find("bridge")
+        if default is not None and (driver := self._bridge_driver()) is not None:
+            self._pool.start(driver.prepare(default), driver.unprepare)
+        else:
+            self._pool.start(None, None)
+
+    def close(self) -> None:
+        """Take down what no container uses, finish what was put off, and let go of everything else as it is."""
+        self._pool.close()
+        self._reaper.close()
+        self._ports.close()
+        self._firewall.close()
+        driver = self._bridge_driver()
+        if driver is not None:
+            driver.close()
+        self._store.close()
+
+    def settle(self, timeout_s: float = 30.0) -> bool:
+        """Block until everything released is really gone and the pool is full; False after ``timeout_s``."""
+        return self._reaper.flush(timeout_s) and self._pool.wait_full(timeout_s)
+
+    def warnings(self) -> list[str]:
+        """What in other programs' configuration keeps containers from the network."""
+        try:
+            drops = self._firewall.foreign_drops()
+        except PykerError as error:
+            return [f"the firewall cannot be read: {error}"]
+        return [
+            f"the chain {chain} drops by policy what is forwarded: containers reach the network only if it accepts them"
+            for chain in drops
+        ]
+
+    def drivers(self) -> list[str]:
+        """The names of the networkdrivers, for ``info``."""
+        return self._drivers.names()
+
+    def _load(self) -> list[Network]:
+        stored = {network.name: network for network in self._store.networks()}
+        networks = [
+            self._predefined(stored.get(name), name, driver) for name, driver in (("host", "host"), ("none", "null"))
+        ]
+        if self._options.bridge != "none":
+            networks.append(self._default_bridge(stored))
+        networks += [network for name, network in stored.items() if name not in PREDEFINED]
+        for network in networks:
+            if stored.get(network.name) != network:
+                self._store.put_network(network)
+        return networks
+
+    def _predefined(self, stored: Network | None, name: str, driver: str) -> Network:
+        return stored or Network(id=NetworkId(new_id()), name=name, driver=driver, created=_now())
+
+    def _default_bridge(self, stored: Mapping[str, Network]) -> Network:
+        options = self._options
+        name = options.bridge or bridge.DEFAULT_BRIDGE
+        network = self._predefined(stored.get("bridge"), "bridge", "bridge")
+        others = [
+            IPv4Network(pool.subnet) for other in stored.values() if other.name != "bridge" for pool in other.pools
+        ]
+        return replace(
+            network,
+            pools=(self._default_pool(name, network.pools, others),),
+            options={
+                bridge.DEFAULT: "true",
+                bridge.ICC: "true" if options.icc else "false",
+                bridge.MASQUERADE: "true" if options.ip_masq else "false",
+                bridge.HOST_BINDING: options.ip,
+                bridge.NAME: name,
+                bridge.MTU: str(options.mtu or 1500),
+            },
+        )
+
+    def _default_pool(self, name: str, stored: tuple[IpamPool, ...], others: list[IPv4Network]) -> IpamPool:
+        """Where the default network is: as the options say, as the bridge that exists has it, as before, or free."""
+        driver = self._bridge_driver()
+        if driver is None:
+            raise SystemFailure("the bridge networkdriver is not installed")
+        interface: IPv4Interface | None = None
+        if self._options.bridge:
+            if not driver.has_bridge(name):
+                raise SystemFailure(
+                    f"bridge device with non default name {name} must be created manually",
+                    hint=f"ip link add {name} type bridge",
+                )
+            interface = driver.present_address(name)
+        if self._options.bip:
+            try:
+                interface = IPv4Interface(self._options.bip)
+            except ValueError as error:
+                raise InvalidParameter(f"invalid CIDR address: {self._options.bip}") from error
+        if interface is None:
+            busy = driver.busy_subnets(besides=name) + others
+            before = IPv4Network(stored[0].subnet) if stored else None
+            if before is not None and (self._live or not any(before.overlaps(network) for network in busy)):
+                return stored[0]
+            chosen = choose_pool(busy)
+            interface = IPv4Interface(f"{chosen[1]}/{chosen.prefixlen}")
+        return parse_pool(
+            IpamPool(subnet=str(interface.network), gateway=str(interface.ip), ip_range=self._options.fixed_cidr)
+        )
+
+    def _bridge_driver(self) -> BridgeDriver | None:
+        driver = self._drivers.get("bridge")
+        return driver if isinstance(driver, BridgeDriver) else None
+
+    def _bring_up(self, network: Network, taken: Mapping[str, str]) -> None:
+        driver = self._drivers.get(network.driver)
+        for pool in network.pools:
+            self._ipam.add_network(network.id, pool, taken)
+        try:
+            driver.create_network(network)
+        except BaseException:
+            self._ipam.remove_network(network.id)
+            raise
+        with self._lock:
+            self._networks[network.id] = network
+
+    def _sweep(self) -> None:
+        """Remove the namespaces and interfaces that no live container has."""
+        pins = {sandbox.netns_path for sandbox in self._live.values()}
+        links = {
+            bridge.host_link(EndpointId(endpoint.endpoint_id))
+            for sandbox in self._live.values()
+            for endpoint in sandbox.endpoints.values()
+        }
+        driver = self._bridge_driver()
+        if driver is not None:
+            driver.sweep(links)
+        for entry in os.listdir(self._folder):
+            path = os.path.join(self._folder, entry)
+            if path not in pins:
+                self._namespaces.remove_netns(path)
+
+    # -- networks
+
+    def list(self) -> list[Network]:
+        """Every network."""
+        with self._lock:
+            return list(self._networks.values())
+
+    def get(self, name: str) -> Network:
+        """By ID, name or unique prefix of an ID. Raises NotFound, or InvalidParameter for an ambiguous prefix."""
+        found = self._find(name)
+        if found is not None:
+            return found
+        matches = [network for network in self.list() if name and network.id.startswith(name)]
+        if len(matches) > 1:
+            raise InvalidParameter(f"network {name} is ambiguous ({len(matches)} matches found based on ID prefix)")
+        if not matches:
+            raise NotFound(f"network {name} not found", hint="`pyker network ls` lists all of them")
+        return matches[0]
+
+    def _find(self, name: str) -> Network | None:
+        with self._lock:
+            exact = self._networks.get(NetworkId(name))
+            if exact is not None:
+                return exact
+            return next((network for network in self._networks.values() if network.name == name), None)
+
+    def create(self, wanted: Network) -> Network:
+        """Make a network; an empty ``id`` and ``created`` are filled in, and the pool chosen if none is given.
+
+        Raises Conflict when the name is taken, Forbidden when the addresses are, NotFound for an unknown driver.
+        """
+        if wanted.name in PREDEFINED:
+            raise Forbidden(f"operation is not permitted on predefined {wanted.name} network ")
+        if wanted.driver in ("host", "null"):
+            raise Forbidden(f'only one instance of "{wanted.driver}" network is allowed')
+        driver = self._drivers.get(wanted.driver or "bridge")
+        if self._find(wanted.name) is not None:
+            raise Conflict(f"network with name {wanted.name} already exists")
+        pools = tuple(parse_pool(pool) for pool in wanted.pools if pool.subnet)
+        if len(pools) > 1:
+            raise InvalidParameter("a bridge network has one IPv4 subnet")
+        bridges = self._bridge_driver()
+        if not pools and bridges is not None:
+            chosen = choose_pool([*self._ipam.subnets(), *bridges.busy_subnets(besides="")])
+            pools = (parse_pool(IpamPool(subnet=str(chosen))),)
+        network = replace(
+            wanted,
+            id=wanted.id or NetworkId(new_id()),
+            created=wanted.created or _now(),
+            driver=driver.name,
+            pools=pools,
+        )
+        self._store.put_network(network)
+        try:
+            self._bring_up(network, {})
+        except BaseException:
+            self._store.delete_network(network.id)
+            raise
+        return network
+
+    def remove(self, name: str) -> Network:
+        """Delete a network. Raises Forbidden for a predefined one, or one that containers are on."""
+        network = self.get(name)
+        if network.name in PREDEFINED:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        if self.endpoints(network.id):
+            raise Forbidden(
+                f"error while removing network: network {network.name} id {network.id} has active endpoints"
+            )
+        self._reaper.flush()
+        with self._lock:
+            self._networks.pop(network.id, None)
+        self._drivers.get(network.driver).delete_network(network)
+        self._ipam.remove_network(network.id)
+        self._store.delete_network(network.id)
+        return network
+
+    def endpoints(self, network: NetworkId) -> dict[ContainerId, EndpointSettings]:
+        """The running containers on a network."""
+        with self._lock:
+            return {
+                container_id: endpoint
+                for container_id, sandbox in self._live.items()
+                for endpoint in sandbox.endpoints.values()
+                if endpoint.network_id == network
+            }
+
+    # -- sandboxes
+
+    def sandbox(self, container_id: ContainerId) -> Sandbox | None:
+        """The sandbox of a running container."""
+        with self._lock:
+            return self._live.get(container_id)
+
+    def allocate(self, request: SandboxRequest) -> Sandbox:
+        """Make a container's sandbox. Addresses and ports are final when this returns; a failure leaves nothing.
+
+        Raises NotFound for an unknown network, Conflict for an address that is taken, SystemFailure for a port that is.
+        """
+        mode = "bridge" if request.mode in ("", "default") else request.mode
+        first = self.get(mode)
+        with self._lock:
+            if request.container_id in self._live:
+                raise Conflict(f"container {request.container_id} has a network sandbox already")
+        if first.driver == "host":
+            endpoint = self._endpoint(first, request)
+            sandbox = Sandbox(id=new_id(), netns_path="", endpoints={first.name: endpoint})
+        else:
+            sandbox = self._build(first, request)
+        with self._lock:
+            self._live[request.container_id] = sandbox
+        return sandbox
+
+    def _endpoint(self, network: Network, request: SandboxRequest) -> EndpointSettings:
+        asked = _asked(network, request)
+        driver = self._drivers.get(network.driver)
+        identifier = EndpointId(new_id())
+        empty = Sandbox(id="", netns_path="")
+        settings = _identified(asked, network.id, identifier)
+        return driver.create_endpoint(network, identifier, empty, settings, "")
+
+    def _build(self, first: Network, request: SandboxRequest) -> Sandbox:
+        networks = self._joined(first, request)
+        attached = first.name == "bridge"
+        raw = self._pool.take(attached=attached)
+        driver = self._bridge_driver()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._namespaces.remove_netns, raw.path)
+            with contextlib.closing(raw.netlink):
+                sandbox = Sandbox(id=raw.id, netns_path=raw.path)
+                if driver is not None:
+                    driver.adopt(raw)
+                    undo.callback(self._drop_link, driver, raw)
+                try:
+                    endpoints = self._join(networks, raw, sandbox, request, undo)
+                finally:
+                    if driver is not None:
+                        driver.forget(raw)
+            ports: Ports = dict.fromkeys(request.exposed)
+            sandbox = Sandbox(id=raw.id, netns_path=raw.path, endpoints=endpoints)
+            address = _first_address(sandbox)
+            if address and not first.internal:
+                try:
+                    ports |= self._ports.publish(request.container_id, address, request.ports)
+                except SystemFailure as error:
+                    endpoint = next(iter(endpoints.values()))
+                    raise SystemFailure(
+                        f"driver failed programming external connectivity on endpoint {request.container_name} "
+                        f"({endpoint.endpoint_id}): {error.message}",
+                        hint=error.hint,
+                    ) from error
+            undo.pop_all()
+        return replace(sandbox, ports=ports if address else {})
+
+    def _joined(self, first: Network, request: SandboxRequest) -> Sequence[Network]:
+        """The networks to join, the one of the container's mode first."""
+        networks = {first.id: first}
+        if first.driver != "null":
+            for name in sorted(request.endpoints):
+                if name not in ("default", request.mode):
+                    network = self.get(name)
+                    networks.setdefault(network.id, network)
+        return list(networks.values())
+
+    def _join(
+        self,
+        networks: Sequence[Network],
+        raw: RawSandbox,
+        sandbox: Sandbox,
+        request: SandboxRequest,
+        undo: contextlib.ExitStack,
+    ) -> dict[str, EndpointSettings]:
+        endpoints: dict[str, EndpointSettings] = {}
+        for number, network in enumerate(networks):
+            driver = self._drivers.get(network.driver)
+            identifier = raw.endpoint_id if number == 0 else EndpointId(new_id())
+            settings = _identified(_asked(network, request), network.id, identifier)
+            settings = driver.create_endpoint(network, identifier, sandbox, settings, f"eth{number}")
+            undo.callback(self._drop_endpoint, driver, network, settings)
+            endpoints[network.name] = settings
+        return endpoints
+
+    def _drop_link(self, driver: BridgeDriver, raw: RawSandbox) -> None:
+        if raw.link:
+            driver.unprepare(raw)
+
+    def _drop_endpoint(self, driver: NetworkDriver, network: Network, settings: EndpointSettings) -> None:
+        with contextlib.suppress(KernelError):
+            driver.delete_endpoint(network, EndpointId(settings.endpoint_id), settings)
+
+    def release(self, identifier: str) -> None:
+        """Take a sandbox back, by its own ID or its container's. One that is not there is not an error.
+
+        Ports are free when this returns. Interfaces and the namespace go in the background, and only then are the
+        addresses given to others; ``close`` waits for that.
+        """
+        with self._lock:
+            container_id = ContainerId(identifier)
+            if container_id not in self._live:
+                container_id = next((key for key, each in self._live.items() if each.id == identifier), container_id)
+            sandbox = self._live.pop(container_id, None)
+        if sandbox is None:
+            return
+        if any(sandbox.ports.values()):
+            self._ports.unpublish(container_id)
+        if sandbox.netns_path:
+            self._reaper.submit(lambda: self._demolish(sandbox))
+
+    def _demolish(self, sandbox: Sandbox) -> None:
+        for endpoint in sandbox.endpoints.values():
+            network = self._find(endpoint.network_id)
+            if network is not None:
+                self._drop_endpoint(self._drivers.get(network.driver), network, endpoint)
+        self._namespaces.remove_netns(sandbox.netns_path)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
+
+
+def _first_address(sandbox: Sandbox) -> str:
+    """Where published ports lead to."""
+    return next((endpoint.ip_address for endpoint in sandbox.endpoints.values() if endpoint.ip_address), "")
+
+
+def _asked(network: Network, request: SandboxRequest) -> EndpointSettings:
+    """What the user wants of the endpoint on ``network``."""
+    for name in (network.name, network.id, request.mode):
+        if name in request.endpoints:
+            return request.endpoints[name]
+    return EndpointSettings()
+
+
+def _identified(settings: EndpointSettings, network: NetworkId, endpoint: EndpointId) -> EndpointSettings:
+    """``settings`` as asked, under these IDs, without the addresses of an earlier run."""
+    return EndpointSettings(
+        ipam_config=settings.ipam_config,
+        links=settings.links,
+        aliases=settings.aliases,
+        driver_opts=settings.driver_opts,
+        gw_priority=settings.gw_priority,
+        network_id=network,
+        endpoint_id=endpoint,
+        mac_address=settings.mac_address,
+        dns_names=settings.dns_names,
+    )
