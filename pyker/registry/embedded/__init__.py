@@ -1,1 +1,5 @@
-"""A small OCI registry server, for images that ship with Pyker and for tests."""
+"""A small OCI registry server, for the images that ship with Pyker: pyker.local/hello, busybox, web."""
+
+from pyker.registry.embedded.server import EmbeddedRegistry
+
+__all__ = ["EmbeddedRegistry"]
