@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pyker.engine.job import Job
-from pyker.networkdriver.base import Network
+from pyker.networkdriver.base import IpamPool, Network
 from pyker.types.config import EndpointSettings
-from pyker.types.ids import ContainerId
+from pyker.types.ids import ContainerId, NetworkId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +40,28 @@ class InitNetworkDriver(Job[None]):
     """At start-up: bring the networks up, and give live containers back their ports."""
 
     name: ClassVar[str] = "init_networkdriver"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateNetwork(Job[NetworkId]):
+    """Make a network. Without ``pools`` a free subnet is chosen. Source: Docker API v1.45 POST /networks/create."""
+
+    name: ClassVar[str] = "network_create"
+    network_name: str
+    driver: str = "bridge"
+    internal: bool = False
+    attachable: bool = False
+    enable_ipv6: bool = False
+    ipam_driver: str = "default"
+    ipam_options: dict[str, str] = field(default_factory=dict)
+    pools: tuple[IpamPool, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveNetwork(Job[None]):
+    """Delete a network that no running container is on."""
+
+    name: ClassVar[str] = "network_rm"
+    network: str

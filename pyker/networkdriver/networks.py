@@ -324,10 +324,13 @@ class Networks:
 
     # -- sandboxes
 
-    def sandbox(self, container_id: ContainerId) -> Sandbox | None:
-        """The sandbox of a running container."""
+    def sandbox(self, container_id: ContainerId) -> Sandbox:
+        """The sandbox of a running container. Raises NotFound if it has none."""
         with self._lock:
-            return self._live.get(container_id)
+            found = self._live.get(container_id)
+        if found is None:
+            raise NotFound(f"container {container_id} has no network sandbox")
+        return found
 
     def allocate(self, request: SandboxRequest) -> Sandbox:
         """Make a container's sandbox. Addresses and ports are final when this returns; a failure leaves nothing.

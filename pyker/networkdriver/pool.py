@@ -11,7 +11,6 @@ import contextlib
 import logging
 import os
 import queue
-import secrets
 import threading
 import time
 from collections import deque
@@ -46,7 +45,7 @@ class RawSandbox:
 
 def new_id() -> str:
     """64 random hex digits."""
-    return secrets.token_hex(32)
+    return os.urandom(32).hex()
 
 
 class SandboxPool:

@@ -1,0 +1,199 @@
+"""The jobs about networks, and the two children of ``start`` that make and take back a container's sandbox."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from pyker.api import filters as wanted
+from pyker.container.record import Container
+from pyker.engine.job import JobContext
+from pyker.errors import InvalidParameter, NotFound
+from pyker.jobs.containers import AllocateInterface, ReleaseInterface
+from pyker.jobs.networks import (
+    CreateNetwork,
+    InitNetworkDriver,
+    InspectNetwork,
+    ListNetworks,
+    NetworkView,
+    RemoveNetwork,
+)
+from pyker.networkdriver.base import Network, Sandbox, SandboxRequest
+from pyker.networkdriver.bridge import mac_of
+from pyker.networkdriver.networks import PREDEFINED, Networks
+from pyker.types.config import EndpointSettings, PortBinding
+from pyker.types.events import Event
+from pyker.types.ids import ContainerId, NetworkId
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+
+
+class Containers(Protocol):
+    """What these jobs need of the containers' store."""
+
+    def get(self, name: str) -> Container: ...
+    def all(self) -> Iterable[Container]: ...
+
+
+class NetworkHandlers:
+    """One method a job."""
+
+    def __init__(self, networks: Networks, containers: Containers, publish: Callable[[Event], None]) -> None:
+        self._networks = networks
+        self._containers = containers
+        self._publish = publish
+
+    def init_networkdriver(self, job: InitNetworkDriver, ctx: JobContext) -> None:
+        """Bring the networks up. Containers whose record says that they run keep their addresses and ports."""
+        self._networks.start(
+            {container.id: _sandbox_of(container) for container in self._containers.all() if _is_live(container)}
+        )
+
+    def list(self, job: ListNetworks, ctx: JobContext) -> tuple[NetworkView, ...]:
+        """Newest first, as the reference does. Raises InvalidParameter for a filter that networks do not have."""
+        filters = job.filters
+        wanted.validate(filters, wanted.NETWORKS)
+        for value in filters.get("type", ()):
+            if value not in ("builtin", "custom"):
+                raise InvalidParameter(f"Invalid filter: 'type'='{value}'")
+        dangling = wanted.truth(filters, "dangling")
+        types = filters.get("type")
+        networks = [
+            network
+            for network in self._networks.list()
+            if wanted.matches_pattern(filters.get("name"), network.name)
+            and wanted.matches_pattern(filters.get("id"), network.id)
+            and wanted.matches_exactly(filters.get("driver"), network.driver)
+            and wanted.matches_exactly(filters.get("scope"), network.scope)
+            and wanted.matches_labels(filters.get("label"), network.labels)
+            and wanted.matches_exactly(types, "builtin" if network.name in PREDEFINED else "custom")
+            and (dangling is None or dangling == self._dangling(network))
+        ]
+        networks.sort(key=lambda network: network.created, reverse=True)
+        return tuple(self._view(network) for network in networks)
+
+    def inspect(self, job: InspectNetwork, ctx: JobContext) -> NetworkView:
+        """Raises NotFound."""
+        return self._view(self._networks.get(job.network))
+
+    def create(self, job: CreateNetwork, ctx: JobContext) -> NetworkId:
+        """Raises Conflict for a name in use, Forbidden for addresses in use or a predefined name."""
+        if not _NAME.match(job.network_name):
+            raise InvalidParameter(
+                f"{job.network_name!r} includes invalid characters for a network name".replace("'", '"')
+            )
+        if job.ipam_driver not in ("", "default"):
+            raise NotFound(f'plugin "{job.ipam_driver}" not found', hint="the address driver here is called default")
+        network = self._networks.create(
+            Network(
+                id=NetworkId(""),
+                name=job.network_name,
+                driver=job.driver,
+                created="",
+                internal=job.internal,
+                attachable=job.attachable,
+                enable_ipv6=job.enable_ipv6,
+                ipam_options=job.ipam_options,
+                pools=job.pools,
+                options=job.options,
+                labels=job.labels,
+            )
+        )
+        self._tell("create", network)
+        return network.id
+
+    def remove(self, job: RemoveNetwork, ctx: JobContext) -> None:
+        """Raises Forbidden for a predefined network, and for one with running containers."""
+        self._tell("destroy", self._networks.remove(job.network))
+
+    def allocate_interface(self, job: AllocateInterface, ctx: JobContext) -> dict[str, EndpointSettings]:
+        """Make the container's sandbox; ``sandbox`` has it afterwards, ports included."""
+        container = self._containers.get(job.container)
+        sandbox = self._networks.allocate(_request(container, job.mode))
+        for endpoint in sandbox.endpoints.values():
+            self._tell("connect", self._networks.get(endpoint.network_id), container.id)
+        return sandbox.endpoints
+
+    def release_interface(self, job: ReleaseInterface, ctx: JobContext) -> None:
+        """Take it back; a container without one is not an error."""
+        try:
+            sandbox = self._networks.sandbox(job.container)
+        except NotFound:
+            return
+        self._networks.release(job.container)
+        for endpoint in sandbox.endpoints.values():
+            self._tell("disconnect", self._networks.get(endpoint.network_id), job.container)
+
+    def sandbox(self, container_id: ContainerId) -> Sandbox:
+        """The sandbox of a running container. Raises NotFound."""
+        return self._networks.sandbox(container_id)
+
+    def _dangling(self, network: Network) -> bool:
+        return network.name not in PREDEFINED and not self._networks.endpoints(network.id)
+
+    def _view(self, network: Network) -> NetworkView:
+        names = {container.id: container.name for container in self._containers.all()}
+        return NetworkView(
+            network=network,
+            containers={
+                container_id: (names.get(container_id, ""), endpoint)
+                for container_id, endpoint in self._networks.endpoints(network.id).items()
+            },
+        )
+
+    def _tell(self, action: str, network: Network, container_id: str = "") -> None:
+        attributes = {"container": container_id} if container_id else {}
+        attributes |= {"name": network.name, "type": network.driver}
+        self._publish(Event(kind="network", action=action, actor_id=network.id, attributes=attributes))
+
+
+def _request(container: Container, mode: str) -> SandboxRequest:
+    """What a container's configuration asks of the network.
+
+    A binding counts only for a port that is exposed too, as in the reference; --publish-all gives every other exposed
+    port one. The MAC address may be said of the container as a whole.
+    """
+    host_config, config = container.host_config, container.config
+    exposed = () if config.exposed_ports is UNSET or not config.exposed_ports else tuple(config.exposed_ports)
+    bindings: dict[str, tuple[PortBinding, ...]] = {}
+    for port in exposed:
+        chosen = (host_config.port_bindings or {}).get(port)
+        if chosen:
+            bindings[port] = chosen
+        elif host_config.publish_all_ports:
+            bindings[port] = (PortBinding(),)
+    endpoints = {name: _as_asked(endpoint) for name, endpoint in container.network_settings.networks.items()}
+    if config.mac_address is not UNSET and config.mac_address and mode not in ("host", "none"):
+        endpoint = endpoints.get(mode, EndpointSettings())
+        if not endpoint.mac_address:
+            endpoints[mode] = replace(endpoint, mac_address=config.mac_address)
+    return SandboxRequest(
+        container_id=container.id,
+        container_name=container.name,
+        mode=mode,
+        endpoints=endpoints,
+        ports=bindings,
+        exposed=exposed,
+    )
+
+
+def _as_asked(endpoint: EndpointSettings) -> EndpointSettings:
+    """An endpoint without the MAC address that an earlier run derived from its IPv4 address."""
+    derived = bool(endpoint.ip_address) and endpoint.mac_address == mac_of(endpoint.ip_address)
+    return replace(endpoint, mac_address="") if derived else endpoint
+
+
+def _is_live(container: Container) -> bool:
+    return container.state.running and bool(container.network_settings.sandbox_id)
+
+
+def _sandbox_of(container: Container) -> Sandbox:
+    """The sandbox as the container's record has it."""
+    settings = container.network_settings
+    return Sandbox(
+        id=settings.sandbox_id, netns_path=settings.sandbox_key, endpoints=settings.networks, ports=settings.ports
+    )
