@@ -1,0 +1,294 @@
+"""What the daemon, the launcher, a monitor and an init say to each other: every message, in one table.
+
+=====================  =========  ==================================================  ====================
+from -> to             message    means                                               descriptors
+=====================  =========  ==================================================  ====================
+daemon -> launcher     Run        fork a monitor for this container                   control, attachments
+daemon -> launcher     Exec       fork a monitor for one more process in it           control, attachments
+daemon -> launcher     NewNetns   make and pin a network namespace                    reply
+daemon -> launcher     OpenNetns  open a socket in a pinned one                       reply
+daemon -> launcher     DropNetns  unpin it                                            reply
+launcher's child       Done       the answer to the three above                       netlink socket or none
+monitor -> daemon      Created    init exists, its command does not run yet
+monitor -> daemon      Started    execve succeeded                                    pidfd
+monitor -> daemon      Failure    it did not; nothing is left; the last message
+monitor -> daemon      Oom        the kernel killed something for want of memory
+monitor -> daemon      Exited     the process ended, output delivered, record on disk
+daemon -> monitor      Attach     one more client                                     the client's socket
+daemon -> monitor      Resize     the terminal's size
+daemon -> monitor      CloseStdin end of input
+monitor -> init        Mapped     uid_map and gid_map are written (user namespace)
+init -> monitor        Pty        the terminal of the process                         the pty's master
+monitor -> init        Enter      init is in its cgroup: go on
+init -> monitor        Ready      all set; execve comes next
+init -> monitor        Failure    set-up or execve failed
+init -> monitor        (EOF)      execve succeeded: the socket is close-on-exec
+=====================  =========  ==================================================  ====================
+
+On the start path, with the waits that order them::
+
+    daemon      launcher       monitor                          init
+    Run ------> fork --------> clone3 ------------------------> namespaces, root, mounts, devices
+                               cgroup, log, socket, state
+                               Enter -------------------------> cgroup namespace, masks, pivot_root
+                               <------------------------- Pty   terminal
+                               <----------------------- Ready   identity, capabilities, seccomp, execve
+                               <------------------------- EOF
+    <------------------------- Started
+
+The transport is AF_UNIX SOCK_SEQPACKET with SCM_RIGHTS. A message too long for a packet travels in a memfd, which is
+then the last descriptor. Descriptors received belong to the receiver and are close-on-exec.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import struct
+
+import msgspec
+from msgspec import Struct
+
+from pyker import errors
+from pyker.errors import KernelError, PykerError, SystemFailure, Unavailable
+from pyker.libcontainer.spec import ContainerSpec, ExitRecord, ProcessSpec
+from pyker.libcontainer.syscalls import call_of
+
+Socket = _socket.socket
+"""The C class itself: importing the socket module costs a megabyte in the launcher."""
+
+PACKET_BYTES = 60_000
+"""Longest message that travels in a packet; the send buffer's default holds three."""
+_MAX_FDS = 64
+_INLINE = b"i"
+_IN_MEMFD = b"m"
+
+
+class Streams(Struct, frozen=True):
+    """Which streams an attached client takes part in."""
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+
+
+class Run(Struct, frozen=True, tag=True):
+    """``sent_ns`` is CLOCK_MONOTONIC when the daemon sent this; ``announce`` asks for Created."""
+
+    spec: ContainerSpec
+    attachments: tuple[Streams, ...] = ()
+    sent_ns: int = 0
+    announce: bool = False
+
+
+class Exec(Struct, frozen=True, tag=True):
+    """``pid`` and ``start_time`` name the container's init; ``namespaces`` are those it has for itself."""
+
+    container_id: str
+    pid: int
+    start_time: int
+    cgroup_path: str
+    namespaces: tuple[str, ...]
+    process: ProcessSpec
+    attachments: tuple[Streams, ...] = ()
+    sent_ns: int = 0
+
+
+class NewNetns(Struct, frozen=True, tag=True):
+    path: str
+
+
+class OpenNetns(Struct, frozen=True, tag=True):
+    path: str
+
+
+class DropNetns(Struct, frozen=True, tag=True):
+    path: str
+
+
+class Done(Struct, frozen=True, tag=True):
+    pass
+
+
+class Created(Struct, frozen=True, tag=True):
+    pid: int
+
+
+class Started(Struct, frozen=True, tag=True):
+    """``stages`` are nanoseconds spent, by stage, in the order they happened."""
+
+    pid: int
+    start_time: int
+    stages: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+class Oom(Struct, frozen=True, tag=True):
+    pass
+
+
+class Exited(Struct, frozen=True, tag=True):
+    record: ExitRecord
+
+
+class Attach(Struct, frozen=True, tag=True):
+    streams: Streams
+
+
+class Resize(Struct, frozen=True, tag=True):
+    height: int
+    width: int
+
+
+class CloseStdin(Struct, frozen=True, tag=True):
+    pass
+
+
+class Mapped(Struct, frozen=True, tag=True):
+    pass
+
+
+class Enter(Struct, frozen=True, tag=True):
+    pass
+
+
+class Pty(Struct, frozen=True, tag=True):
+    pass
+
+
+class Ready(Struct, frozen=True, tag=True):
+    """``stages`` as in Started; ``warnings`` are for the user."""
+
+    stages: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+class Failure(Struct, frozen=True, tag=True):
+    """An error on its way to another process; ``kind`` is the class's name in ``pyker.errors``."""
+
+    kind: str
+    message: str
+    hint: str = ""
+    syscall: str = ""
+    errno: int = 0
+    stage: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException, stage: str) -> Failure:
+        """``stage`` is what was being done when ``error`` was raised, unless it says so itself."""
+        match error:
+            case KernelError():
+                return cls("KernelError", error.message, error.hint, error.syscall, error.errno, error.stage or stage)
+            case PykerError():
+                return cls(type(error).__name__, error.message, error.hint, stage=stage)
+            case OSError():
+                return cls.of(KernelError.from_oserror(error, syscall=call_of(error) or "call", stage=stage), stage)
+            case _:
+                return cls("SystemFailure", f"{stage}: {type(error).__name__}: {error}", stage=stage)
+
+    def error(self) -> PykerError:
+        """The same error again, of the same class."""
+        if self.kind == "KernelError":
+            return KernelError(self.message, syscall=self.syscall, errno=self.errno, stage=self.stage, hint=self.hint)
+        kind = getattr(errors, self.kind, SystemFailure)
+        if not (isinstance(kind, type) and issubclass(kind, PykerError)):
+            kind = SystemFailure
+        return kind(self.message, hint=self.hint)
+
+
+ToLauncher = Run | Exec | NewNetns | OpenNetns | DropNetns
+ToMonitor = Attach | Resize | CloseStdin
+FromMonitor = Created | Started | Failure | Oom | Exited | Done
+ToInit = Mapped | Enter
+FromInit = Pty | Ready | Failure
+Message = ToLauncher | ToMonitor | FromMonitor | ToInit | FromInit
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {side: msgspec.msgpack.Decoder(side) for side in (ToLauncher, ToMonitor, FromMonitor, ToInit, FromInit)}
+
+
+def pair() -> tuple[Socket, Socket]:
+    """Two connected ends of a channel, both close-on-exec."""
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+
+
+def send(channel: Socket, message: Message, fds: tuple[int, ...] = ()) -> None:
+    """Send one message and duplicates of ``fds``. Raises Unavailable if the other end is gone."""
+    raw = _encoder.encode(message)
+    memfd = -1
+    try:
+        if len(raw) <= PACKET_BYTES:
+            packet = _INLINE + raw
+        else:
+            packet = _IN_MEMFD
+            memfd = os.memfd_create("pyker-message", os.MFD_CLOEXEC)
+            _write_all(memfd, raw)
+            fds = (*fds, memfd)
+        if fds:
+            ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))]
+            channel.sendmsg([packet], ancillary, _socket.MSG_NOSIGNAL)
+        else:
+            channel.send(packet, _socket.MSG_NOSIGNAL)
+    except (BrokenPipeError, ConnectionResetError, OSError) as error:
+        if isinstance(error, (BrokenPipeError, ConnectionError)) or error.errno in (9, 107):
+            raise Unavailable("the process at the other end is gone") from error
+        raise
+    finally:
+        if memfd >= 0:
+            os.close(memfd)
+
+
+def receive_raw(channel: Socket, *, wait: bool = True) -> tuple[bytes, list[int]]:
+    """One message, not decoded, and its descriptors. Raises EOFError at the end, BlockingIOError if not ``wait``."""
+    flags = _socket.MSG_CMSG_CLOEXEC | (0 if wait else _socket.MSG_DONTWAIT)
+    try:
+        packet, ancillary, _, _ = channel.recvmsg(PACKET_BYTES + 16, _CMSG_SPACE, flags)
+    except ConnectionResetError:
+        raise EOFError from None
+    fds: list[int] = []
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds += struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
+    if not packet:
+        raise EOFError
+    if packet[:1] == _IN_MEMFD:
+        memfd = fds.pop()
+        try:
+            return os.pread(memfd, os.fstat(memfd).st_size, 0), fds
+        finally:
+            os.close(memfd)
+    return packet[1:], fds
+
+
+_CMSG_SPACE = _socket.CMSG_SPACE(4 * _MAX_FDS)
+
+
+def decode_request(raw: bytes) -> ToLauncher:
+    """What ``receive_raw`` brought the launcher; decoded in the child, so that the launcher itself stays quick."""
+    return _decoders[ToLauncher].decode(raw)  # type: ignore[no-any-return]
+
+
+def receive_from_monitor(channel: Socket, *, wait: bool = True) -> tuple[FromMonitor, list[int]]:
+    raw, fds = receive_raw(channel, wait=wait)
+    return _decoders[FromMonitor].decode(raw), fds
+
+
+def receive_from_daemon(channel: Socket, *, wait: bool = True) -> tuple[ToMonitor, list[int]]:
+    raw, fds = receive_raw(channel, wait=wait)
+    return _decoders[ToMonitor].decode(raw), fds
+
+
+def receive_from_init(channel: Socket) -> tuple[FromInit, list[int]]:
+    raw, fds = receive_raw(channel)
+    return _decoders[FromInit].decode(raw), fds
+
+
+def receive_from_parent(channel: Socket) -> ToInit:
+    raw, _ = receive_raw(channel)
+    return _decoders[ToInit].decode(raw)  # type: ignore[no-any-return]
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

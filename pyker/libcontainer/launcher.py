@@ -1,0 +1,152 @@
+"""The daemon's handle on its launcher, the process that forks for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from pyker.errors import SystemFailure, Unavailable
+from pyker.libcontainer import handshake
+from pyker.libcontainer.handshake import (
+    Done,
+    DropNetns,
+    Failure,
+    FromMonitor,
+    NewNetns,
+    OpenNetns,
+    Socket,
+    ToLauncher,
+)
+
+CLOSE_TIMEOUT_S = 5.0
+
+
+class Launcher:
+    """Starts the launcher process, sends it requests, starts it again if it died. For use from any thread.
+
+    Every request carries the socket that its answer comes back on, so answers need no order and one slow request
+    holds up no other. Running containers do not depend on the launcher.
+    """
+
+    def __init__(self, exec_root: str) -> None:
+        self._exec_root = exec_root
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: Socket | None = None
+        self._closed = False
+
+    @classmethod
+    def spawn(cls, exec_root: str) -> Launcher:
+        """Start the launcher process; to be called before the daemon's first thread, while memory is small."""
+        launcher = cls(exec_root)
+        launcher._live_channel()
+        return launcher
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process ID, 0 if it does not run."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else 0
+
+    def send(self, request: ToLauncher, fds: tuple[int, ...]) -> None:
+        """Pass a request on; its answer arrives at the first of ``fds``. Raises: Unavailable."""
+        try:
+            handshake.send(self._live_channel(), request, fds)
+        except Unavailable:
+            handshake.send(self._live_channel(replace=True), request, fds)
+
+    def call(self, request: ToLauncher) -> list[int]:
+        """Send a request and wait for its answer; returns the descriptors that came with it, owned by the caller.
+
+        Raises: what the launcher's child raised; Unavailable if it died before it could answer.
+        """
+        ours, theirs = handshake.pair()
+        try:
+            with contextlib.closing(theirs):
+                self.send(request, (theirs.fileno(),))
+            try:
+                answer, fds = handshake.receive_from_monitor(ours)
+            except EOFError:
+                raise Unavailable("the launcher died before it answered", hint="try again") from None
+        finally:
+            ours.close()
+        return expect_done(answer, fds)
+
+    def new_netns(self, path: str) -> int:
+        """Make a network namespace, pinned by a bind mount at ``path`` (which must not exist), loopback up.
+
+        Returns a NETLINK_ROUTE socket that belongs to the namespace; the caller closes it. Raises: KernelError.
+        """
+        return self.call(NewNetns(path))[0]
+
+    def open_netns(self, path: str) -> int:
+        """The same socket for a namespace that is pinned already. Raises: KernelError."""
+        return self.call(OpenNetns(path))[0]
+
+    def remove_netns(self, path: str) -> None:
+        """Unpin a namespace; one that is gone already is fine. Raises: KernelError."""
+        self.call(DropNetns(path))
+
+    def close(self) -> None:
+        """Let the launcher exit. Safe to repeat."""
+        with self._lock:
+            self._closed = True
+            self._drop()
+
+    def _live_channel(self, *, replace: bool = False) -> Socket:
+        with self._lock:
+            if self._closed:
+                raise Unavailable("the launcher is closed")
+            if self._channel is not None and self._process is not None:
+                if not replace or self._process.poll() is None:
+                    return self._channel
+                self._drop()
+            return self._start()
+
+    def _start(self) -> Socket:
+        ours, theirs = handshake.pair()
+        with contextlib.closing(theirs):
+            fd = theirs.fileno()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pyker.libcontainer.launcher_main", str(fd)],
+                pass_fds=(fd,),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        self._channel = ours
+        return ours
+
+    def _drop(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            try:
+                self._process.wait(CLOSE_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+
+def expect_done(answer: FromMonitor, fds: list[int]) -> list[int]:
+    """The descriptors of a Done; raises the error of a Failure."""
+    match answer:
+        case Done():
+            return fds
+        case Failure():
+            raise answer.error()
+        case _:
+            for fd in fds:
+                os.close(fd)
+            raise SystemFailure(f"unexpected answer from the launcher: {type(answer).__name__}")
+
+
+def monotonic_ns() -> int:
+    """The clock that stages are measured on, the same in every process."""
+    return time.monotonic_ns()

@@ -1,0 +1,283 @@
+"""Performs mounts that others describe, below the root of a container and never outside it.
+
+Targets are found by openat2 RESOLVE_IN_ROOT and are used as descriptors from then on, so that a symlink in an image
+leads to a place inside the container, and one that is swapped meanwhile leads nowhere else. Everything here runs in
+the mount namespace of the container-to-be, before pivot_root, in a process of one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from pyker.errors import InvalidParameter
+from pyker.libcontainer import syscalls as sc
+from pyker.types.mount import Mount
+
+_FLAGS: dict[str, tuple[int, int]] = {
+    "ro": (sc.MS_RDONLY, 0),
+    "rw": (0, sc.MS_RDONLY),
+    "nosuid": (sc.MS_NOSUID, 0),
+    "suid": (0, sc.MS_NOSUID),
+    "nodev": (sc.MS_NODEV, 0),
+    "dev": (0, sc.MS_NODEV),
+    "noexec": (sc.MS_NOEXEC, 0),
+    "exec": (0, sc.MS_NOEXEC),
+    "sync": (sc.MS_SYNCHRONOUS, 0),
+    "async": (0, sc.MS_SYNCHRONOUS),
+    "dirsync": (sc.MS_DIRSYNC, 0),
+    "mand": (sc.MS_MANDLOCK, 0),
+    "nomand": (0, sc.MS_MANDLOCK),
+    "noatime": (sc.MS_NOATIME, sc.MS_RELATIME | sc.MS_STRICTATIME),
+    "atime": (0, sc.MS_NOATIME),
+    "nodiratime": (sc.MS_NODIRATIME, 0),
+    "diratime": (0, sc.MS_NODIRATIME),
+    "relatime": (sc.MS_RELATIME, sc.MS_NOATIME | sc.MS_STRICTATIME),
+    "norelatime": (0, sc.MS_RELATIME),
+    "strictatime": (sc.MS_STRICTATIME, sc.MS_NOATIME | sc.MS_RELATIME),
+    "nostrictatime": (0, sc.MS_STRICTATIME),
+    "lazytime": (sc.MS_LAZYTIME, 0),
+    "nosymfollow": (sc.MS_NOSYMFOLLOW, 0),
+    "symfollow": (0, sc.MS_NOSYMFOLLOW),
+    "defaults": (0, 0),
+    "remount": (sc.MS_REMOUNT, 0),
+}
+_RECURSIVE_ATTRS = {"rro": sc.MS_RDONLY}
+_PROPAGATION = {
+    "private": sc.MS_PRIVATE,
+    "slave": sc.MS_SLAVE,
+    "shared": sc.MS_SHARED,
+    "unbindable": sc.MS_UNBINDABLE,
+}
+PROPAGATION: dict[str, int] = {
+    **_PROPAGATION,
+    **{f"r{word}": flag | sc.MS_REC for word, flag in _PROPAGATION.items()},
+}
+"""mount(8)'s words for propagation, those with a leading r for the whole tree."""
+
+_ATTR = (
+    (sc.MS_RDONLY, sc.MOUNT_ATTR_RDONLY),
+    (sc.MS_NOSUID, sc.MOUNT_ATTR_NOSUID),
+    (sc.MS_NODEV, sc.MOUNT_ATTR_NODEV),
+    (sc.MS_NOEXEC, sc.MOUNT_ATTR_NOEXEC),
+    (sc.MS_NODIRATIME, sc.MOUNT_ATTR_NODIRATIME),
+    (sc.MS_NOSYMFOLLOW, sc.MOUNT_ATTR_NOSYMFOLLOW),
+)
+_BIND_FLAGS = sum(flag for flag, _ in _ATTR) | sc.MS_NOATIME | sc.MS_RELATIME | sc.MS_STRICTATIME
+_ENOSYS = 38
+_PAGE_BYTES = 4095
+"""mount(2) takes one page of data, with its NUL."""
+
+
+@dataclass(slots=True)
+class Options:
+    """mount(8) words, sorted out. ``set`` and ``clear`` are MS_ flags; ``data`` is the file system's own."""
+
+    set: int = 0
+    clear: int = 0
+    propagation: int = 0
+    recursive: bool = False
+    recursive_readonly: bool = False
+    data: str = ""
+
+
+def parse(words: tuple[str, ...]) -> Options:
+    """Sort mount(8) words into flags, propagation and data. Words that are no flag are data."""
+    options = Options()
+    data: list[str] = []
+    for word in words:
+        if (pair := _FLAGS.get(word)) is not None:
+            options.set = (options.set & ~pair[1]) | pair[0]
+            options.clear = (options.clear & ~pair[0]) | pair[1]
+        elif word in ("bind", "rbind"):
+            options.recursive = word == "rbind"
+        elif (flag := PROPAGATION.get(word)) is not None:
+            options.propagation = flag
+        elif word in _RECURSIVE_ATTRS:
+            options.set |= _RECURSIVE_ATTRS[word]
+            options.recursive_readonly = True
+        elif word:
+            data.append(word)
+    options.data = ",".join(data)
+    return options
+
+
+def proc_fd(fd: int) -> str:
+    """A path that leads to ``fd`` whatever lies on the way to it; needs /proc of the host."""
+    return f"/proc/self/fd/{fd}"
+
+
+def open_in_root(root: int, path: str, flags: int = os.O_PATH, *, symlinks: bool = True) -> int:
+    """Open ``path`` as a process with ``root`` for its root would. Source: openat2(2)."""
+    resolve = sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_MAGICLINKS
+    if not symlinks:
+        resolve |= sc.RESOLVE_NO_SYMLINKS
+    return sc.openat2(root, path, flags, resolve)
+
+
+def make_target(root: int, path: str, create: str, *, symlinks: bool = True, _depth: int = 0) -> int:
+    """Open ``path`` in ``root``; make it, and the folders on its way, if it is missing. Returns an O_PATH descriptor.
+
+    ``create`` is "dir", "file" or "" (must exist). A symlink without an end is followed inside the root, and its
+    end is made, as the reference engine does.
+    """
+    try:
+        return open_in_root(root, path, symlinks=symlinks)
+    except FileNotFoundError:
+        if not create:
+            raise
+    if _depth > 40:
+        raise OSError(40, f"openat2: {os.strerror(40)}", path)
+    parent_path, _, name = path.rstrip("/").rpartition("/")
+    parent = make_target(root, parent_path or "/", "dir", symlinks=symlinks, _depth=_depth + 1)
+    try:
+        try:
+            if create == "dir":
+                os.mkdir(name, 0o755, dir_fd=parent)
+            else:
+                flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                os.close(os.open(name, flags, 0o755, dir_fd=parent))
+        except FileExistsError:
+            link = os.readlink(name, dir_fd=parent)
+            if not link.startswith("/"):
+                link = f"{parent_path}/{link}"
+            return make_target(root, link, create, symlinks=symlinks, _depth=_depth + 1)
+        return sc.openat2(parent, name, os.O_PATH | os.O_NOFOLLOW, sc.RESOLVE_BENEATH | sc.RESOLVE_NO_SYMLINKS)
+    finally:
+        os.close(parent)
+
+
+def perform(root: int, mount: Mount) -> None:
+    """Do one mount below ``root``. Raises OSError naming the call, InvalidParameter for what cannot be right."""
+    options = parse(mount.options)
+    if mount.fstype in ("bind", "rbind"):
+        options.recursive = options.recursive or mount.fstype == "rbind"
+        bind(root, mount, options)
+        return
+    # Where proc and sysfs go must be no symlink: what is configured through them would go elsewhere (CVE-2019-19921).
+    strict = mount.fstype in ("proc", "sysfs")
+    target = make_target(root, mount.target, mount.create, symlinks=not strict)
+    try:
+        path = proc_fd(target)
+        sc.mount(mount.source or mount.fstype, path, mount.fstype, options.set & ~sc.MS_REMOUNT, options.data)
+    except OSError as error:
+        error.filename = mount.target
+        raise
+    finally:
+        os.close(target)
+    if options.propagation:
+        again = open_in_root(root, mount.target)
+        try:
+            sc.mount("", proc_fd(again), "", options.propagation)
+        finally:
+            os.close(again)
+
+
+def bind(root: int, mount: Mount, options: Options) -> None:
+    """Bind ``mount.source`` of the host below ``root``, complete with its flags before anyone can see it."""
+    try:
+        tree = sc.open_tree(
+            sc.AT_FDCWD, mount.source, sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if options.recursive else 0)
+        )
+    except FileNotFoundError as error:
+        raise InvalidParameter(
+            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
+        ) from error
+    try:
+        create = mount.create
+        if create:
+            create = "dir" if stat.S_ISDIR(os.fstat(tree).st_mode) else "file"
+        target = make_target(root, mount.target, create)
+        try:
+            attach(tree, target, options)
+        except OSError as error:
+            error.filename = mount.target
+            raise
+        finally:
+            os.close(target)
+    finally:
+        os.close(tree)
+
+
+def attach(tree: int, target: int, options: Options) -> None:
+    """Give a detached tree its flags and propagation (private unless said otherwise), and attach it at ``target``."""
+    propagation = options.propagation or sc.MS_PRIVATE | sc.MS_REC
+    recursive = sc.AT_RECURSIVE if options.recursive else 0
+    try:
+        if propagation & sc.MS_REC:
+            sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, propagation=propagation & ~sc.MS_REC)
+        else:
+            sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH, propagation=propagation)
+        if (options.set | options.clear) & _BIND_FLAGS:
+            attr_set, attr_clr = attributes(options)
+            sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | recursive, attr_set=attr_set, attr_clr=attr_clr)
+        attach_bare(tree, target)
+    except OSError as error:
+        if error.errno != _ENOSYS:
+            raise
+        # Before Linux 5.12 there is no mount_setattr: attach first, then change; the flags of the top mount only.
+        attach_bare(tree, target)
+        path = proc_fd(tree)
+        sc.mount("", path, "", propagation)
+        if (options.set | options.clear) & _BIND_FLAGS:
+            sc.mount("", path, "", sc.MS_REMOUNT | sc.MS_BIND | (options.set & _BIND_FLAGS))
+
+
+def attach_bare(tree: int, target: int) -> None:
+    """Attach a detached tree at ``target``. Both stay open."""
+    sc.move_mount(tree, "", target, "", sc.MOVE_MOUNT_F_EMPTY_PATH | sc.MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def attributes(options: Options) -> tuple[int, int]:
+    """``options`` as attr_set and attr_clr of mount_setattr(2)."""
+    attr_set = sum(attr for flag, attr in _ATTR if options.set & flag)
+    attr_clr = sum(attr for flag, attr in _ATTR if options.clear & flag)
+    if options.set & (sc.MS_NOATIME | sc.MS_RELATIME | sc.MS_STRICTATIME):
+        attr_clr |= sc.MOUNT_ATTR__ATIME
+        if options.set & sc.MS_NOATIME:
+            attr_set |= sc.MOUNT_ATTR_NOATIME
+        elif options.set & sc.MS_STRICTATIME:
+            attr_set |= sc.MOUNT_ATTR_STRICTATIME
+    return attr_set, attr_clr
+
+
+def mount_root(mount: Mount, at: str) -> None:
+    """Mount a container's root file system at ``at``, a folder of the host; seen in this mount namespace only."""
+    options = parse(mount.options)
+    if mount.fstype in ("bind", "rbind"):
+        recursive = mount.fstype == "rbind" or options.recursive
+        tree = sc.open_tree(sc.AT_FDCWD, mount.source, sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if recursive else 0))
+        try:
+            target = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                options.recursive = recursive
+                attach(tree, target, options)
+            finally:
+                os.close(target)
+        finally:
+            os.close(tree)
+        return
+    data = options.data
+    if len(data) > _PAGE_BYTES:
+        data = _shorten(data)
+    sc.mount(mount.source or mount.fstype, at, mount.fstype, options.set, data)
+
+
+def _shorten(data: str) -> str:
+    """Overlay options with many layers: enter the folder that all paths share, and name them relative to it.
+
+    Changes the working directory; init is a process of its own and enters its new root soon.
+    """
+    words = dict(word.partition("=")[::2] for word in data.split(","))
+    layers = words.get("lowerdir", "").split(":")
+    others = [words[key] for key in ("upperdir", "workdir") if key in words]
+    shared = os.path.commonpath([*layers, *others]) if all(p.startswith("/") for p in (*layers, *others)) else ""
+    if not shared:
+        return data
+    os.chdir(shared)
+    words["lowerdir"] = ":".join(os.path.relpath(layer, shared) for layer in layers)
+    for key in ("upperdir", "workdir"):
+        if key in words:
+            words[key] = os.path.relpath(words[key], shared)
+    return ",".join(f"{key}={value}" if value else key for key, value in words.items())
