@@ -1,0 +1,93 @@
+"""The state machine of a container: each function takes a snapshot and returns the next one.
+
+created -> running <-> paused -> exited -> running ...; running -> restarting -> running; anything but running ->
+removing -> (gone), or dead when removal failed halfway.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from pyker.api.gotime import format_time, parse_time
+from pyker.container.record import Container, State
+from pyker.errors import Conflict
+from pyker.libcontainer.spec import ExitRecord
+
+
+def nanoseconds(text: str) -> int:
+    """A moment of a record as nanoseconds since 1970; Go's zero time and "" give 0."""
+    return parse_time(text) if text and not text.startswith("0001-") else 0
+
+
+def started(container: Container, pid: int, now_ns: int) -> Container:
+    """The command runs. What an earlier run left (exit code, error) is forgotten."""
+    state = State(
+        status="running",
+        running=True,
+        pid=pid,
+        started_at=format_time(now_ns),
+        finished_at=container.state.finished_at,
+    )
+    return replace(container, state=state, has_been_started_before=True, has_been_manually_stopped=False)
+
+
+def start_failed(container: Container, exit_code: int, message: str) -> Container:
+    """The command could not be run: the status stays what it was, with the reason beside it."""
+    state = replace(container.state, exit_code=exit_code, error=message, running=False, pid=0, restarting=False)
+    if state.status in ("running", "restarting"):
+        state = replace(state, status="exited")
+    return replace(container, state=state)
+
+
+def exited(container: Container, record: ExitRecord) -> Container:
+    """The command ended."""
+    state = replace(
+        container.state,
+        status="exited",
+        running=False,
+        paused=False,
+        restarting=False,
+        pid=0,
+        exit_code=record.exit_code,
+        oom_killed=container.state.oom_killed or record.oom_killed,
+        finished_at=format_time(record.ended_ns),
+        health=None if container.state.health is None else replace(container.state.health, status="unhealthy"),
+    )
+    return replace(container, state=state)
+
+
+def restarting(container: Container, record: ExitRecord) -> Container:
+    """The command ended and will be started again after a pause; clients see it as running."""
+    ended = exited(container, record)
+    state = replace(ended.state, status="restarting", running=True, restarting=True)
+    return replace(ended, state=state, restart_count=container.restart_count + 1)
+
+
+def paused(container: Container) -> Container:
+    """Every process is frozen. Raises Conflict unless it runs."""
+    if not container.state.running or container.state.restarting:
+        raise Conflict(f"Container {container.id} is not running")
+    if container.state.paused:
+        raise Conflict(f"Container {container.id} is already paused")
+    return replace(container, state=replace(container.state, status="paused", paused=True))
+
+
+def resumed(container: Container) -> Container:
+    """The processes go on."""
+    return replace(container, state=replace(container.state, status="running", paused=False))
+
+
+def removing(container: Container) -> Container:
+    """Removal began; nothing else may be done with it."""
+    return replace(container, state=replace(container.state, status="removing", removal_in_progress=True))
+
+
+def dead(container: Container, error: str) -> Container:
+    """Removal failed halfway; it can be tried again."""
+    state = replace(container.state, status="dead", dead=True, removal_in_progress=False, error=error)
+    return replace(container, state=state)
+
+
+def oom_killed(container: Container) -> Container:
+    """The kernel killed something in the container for want of memory."""
+    return replace(container, state=replace(container.state, oom_killed=True))

@@ -1,0 +1,195 @@
+"""The containers: immutable snapshots in memory and on disk, their names, and a lock for each.
+
+Readers never block: a snapshot is replaced as a whole. Whoever changes a container holds its lock from reading the
+snapshot to putting the next one. On disk each has ``containers/<id>/{config.v2.json,hostconfig.json}``, written new,
+fsynced and renamed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import msgspec
+
+from pyker.container.names import random_name
+from pyker.container.record import Container
+from pyker.errors import Conflict, Corrupt, InvalidParameter, NotFound
+from pyker.libcontainer.syscalls import remove_tree
+from pyker.types.config import HostConfig
+from pyker.types.ids import ContainerId
+
+CONFIG = "config.v2.json"
+HOST_CONFIG = "hostconfig.json"
+_REMOVED = ".removed"
+"""Ends the name of a folder that is only waiting to be deleted."""
+
+
+class ContainerStore:
+    """All containers under ``<data-root>/containers``. Thread-safe."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.join(root, "containers")
+        os.makedirs(self.root, mode=0o710, exist_ok=True)
+        self._containers: dict[ContainerId, Container] = {}
+        self._names: dict[str, ContainerId] = {}
+        self._locks: dict[ContainerId, threading.RLock] = {}
+        self._guard = threading.Lock()
+
+    def load(self) -> list[str]:
+        """Read what an earlier daemon left; returns a warning for each record that cannot be read (it stays there)."""
+        warnings = []
+        for entry in sorted(os.listdir(self.root)):
+            folder = os.path.join(self.root, entry)
+            if entry.endswith(_REMOVED):
+                remove_tree(folder)
+                continue
+            try:
+                container = _read(folder)
+                if container.id != entry:
+                    raise Corrupt(f"the record in {folder!r} is that of container {container.id!r}")
+                self.reserve_name(container.name, container.id)
+            except FileNotFoundError:
+                if not os.path.exists(os.path.join(folder, CONFIG)) and len(entry) == 64:
+                    remove_tree(folder)
+                    continue
+                warnings.append(f"container {entry}: the record is incomplete; it is left alone in {folder!r}")
+            except (OSError, msgspec.DecodeError, Corrupt, Conflict) as error:
+                warnings.append(f"container {entry}: {error}; it is left alone in {folder!r}")
+            else:
+                self._containers[container.id] = container
+        return warnings
+
+    def get(self, name: str) -> Container:
+        """By exact ID, then by name (with or without a slash), then by unique prefix of an ID.
+
+        Raises NotFound, or InvalidParameter if the prefix fits several. Source: Docker API, container identifiers.
+        """
+        containers = self._containers
+        exact = containers.get(ContainerId(name))
+        if exact is not None:
+            return exact
+        named = self._names.get(name.removeprefix("/"))
+        if named is not None and (found := containers.get(named)) is not None:
+            return found
+        matches = [identifier for identifier in list(containers) if identifier.startswith(name)] if name else []
+        if len(matches) > 1:
+            raise InvalidParameter(f"Multiple IDs found with provided prefix: {name}")
+        if matches and (found := containers.get(matches[0])) is not None:
+            return found
+        raise NotFound(f"No such container: {name}", hint="`pyker ps -a` lists all of them")
+
+    def find(self, container_id: ContainerId) -> Container | None:
+        """By full ID; None if there is none such."""
+        return self._containers.get(container_id)
+
+    def all(self) -> list[Container]:
+        """Every container, in no particular order."""
+        return list(self._containers.values())
+
+    def lock(self, container_id: ContainerId) -> threading.RLock:
+        """The lock that whoever changes this container holds."""
+        lock = self._locks.get(container_id)
+        if lock is None:
+            with self._guard:
+                lock = self._locks.setdefault(container_id, threading.RLock())
+        return lock
+
+    def folder(self, container_id: ContainerId) -> str:
+        """Where the container's own files are."""
+        return os.path.join(self.root, container_id)
+
+    def reserve_name(self, name: str, container_id: ContainerId) -> str:
+        """Take ``name`` ("" chooses a random one) for a container; returns it. Raises Conflict if it is taken."""
+        with self._guard:
+            if not name:
+                attempt = 0
+                name = random_name(attempt)
+                while name in self._names:
+                    attempt += 1
+                    name = random_name(attempt)
+            holder = self._names.setdefault(name, container_id)
+        if holder != container_id:
+            raise Conflict(
+                f'Conflict. The container name "/{name}" is already in use by container "{holder}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        return name
+
+    def release_name(self, name: str, container_id: ContainerId) -> None:
+        """Give a name back; one that belongs to another is left alone."""
+        with self._guard:
+            if self._names.get(name) == container_id:
+                del self._names[name]
+
+    def add(self, container: Container) -> None:
+        """Keep a new container; its name is reserved already and its folder exists."""
+        self._write(container, None)
+        self._containers[container.id] = container
+
+    def put(self, container: Container) -> None:
+        """Replace a container's snapshot, and keep it. Raises NotFound if it was removed meanwhile."""
+        before = self._containers.get(container.id)
+        if before is None:
+            raise NotFound(f"No such container: {container.id}")
+        self._write(container, before)
+        self._containers[container.id] = container
+
+    def show(self, container: Container) -> None:
+        """Replace a container's snapshot in memory only; ``put`` follows, or the disk need not know."""
+        if container.id in self._containers:
+            self._containers[container.id] = container
+
+    def remove(self, container: Container) -> None:
+        """Forget a container and delete its folder. After this returns its name is free."""
+        folder = self.folder(container.id)
+        doomed = folder + _REMOVED
+        try:
+            os.rename(folder, doomed)
+        except FileNotFoundError:
+            doomed = ""
+        self._containers.pop(container.id, None)
+        self.release_name(container.name, container.id)
+        with self._guard:
+            self._locks.pop(container.id, None)
+        if doomed:
+            remove_tree(doomed)
+
+    def _write(self, container: Container, before: Container | None) -> None:
+        folder = self.folder(container.id)
+        changed = before is None or before.host_config is not container.host_config
+        if changed:
+            _write_file(folder, HOST_CONFIG, msgspec.json.encode(container.host_config))
+        fields: dict[str, Any] = msgspec.to_builtins(container)
+        del fields["HostConfig"]
+        _write_file(folder, CONFIG, msgspec.json.encode(fields))
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_file(folder: str, name: str, data: bytes) -> None:
+    """Write new, fsync, rename: a crash leaves the old or the new file."""
+    path = os.path.join(folder, name)
+    fresh = os.path.join(folder, f".tmp-{name}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(fresh, path)
+
+
+def _read(folder: str) -> Container:
+    with open(os.path.join(folder, CONFIG), "rb") as file:
+        fields: dict[str, Any] = msgspec.json.decode(file.read())
+    with open(os.path.join(folder, HOST_CONFIG), "rb") as file:
+        host_config = msgspec.json.decode(file.read(), type=HostConfig)
+    fields["HostConfig"] = msgspec.to_builtins(host_config)
+    return msgspec.convert(fields, Container)

@@ -1,0 +1,109 @@
+"""Volumes of the local driver: ``volumes/<name>/_data`` and, beside it, what was said when it was made."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import threading
+import time
+
+import msgspec
+from msgspec import Struct
+
+from pyker.api.gotime import format_time
+from pyker.errors import Conflict, InvalidParameter, NotFound
+from pyker.libcontainer.syscalls import remove_tree
+
+_VALID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_RECORD = "volume.json"
+ANONYMOUS_LABEL = "com.docker.volume.anonymous"
+
+
+class Volume(Struct, frozen=True, kw_only=True):
+    """``created`` is RFC 3339, UTC. ``mountpoint`` is the folder with the data."""
+
+    name: str
+    mountpoint: str
+    created: str
+    driver: str = "local"
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    options: dict[str, str] = msgspec.field(default_factory=dict)
+
+    @property
+    def anonymous(self) -> bool:
+        """Made for a container that gave no name; it goes when the container is removed with its volumes."""
+        return ANONYMOUS_LABEL in self.labels
+
+
+class VolumeStore:
+    """All volumes under ``<data-root>/volumes``. Thread-safe. Who uses a volume is known by the containers' records."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.join(root, "volumes")
+        os.makedirs(self.root, mode=0o701, exist_ok=True)
+        self._guard = threading.Lock()
+        self._volumes: dict[str, Volume] = {}
+        for entry in os.listdir(self.root):
+            volume = self._read(entry)
+            if volume is not None:
+                self._volumes[entry] = volume
+
+    def create(self, name: str = "", *, labels: dict[str, str] | None = None) -> tuple[Volume, bool]:
+        """The volume of that name, made if need be ("" makes an anonymous one); and whether it is new.
+
+        Raises InvalidParameter for a name that may not be one.
+        """
+        labels = dict(labels or {})
+        if not name:
+            name = secrets.token_hex(32)
+            labels.setdefault(ANONYMOUS_LABEL, "")
+        elif not _VALID.fullmatch(name):
+            raise InvalidParameter(
+                f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+                '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+            )
+        with self._guard:
+            existing = self._volumes.get(name)
+            if existing is not None:
+                return existing, False
+            folder = os.path.join(self.root, name)
+            data = os.path.join(folder, "_data")
+            os.makedirs(data, mode=0o755, exist_ok=True)
+            volume = Volume(name=name, mountpoint=data, created=format_time(time.time_ns()), labels=labels)
+            with open(os.path.join(folder, _RECORD), "wb") as file:
+                file.write(msgspec.json.encode(volume))
+            self._volumes[name] = volume
+            return volume, True
+
+    def get(self, name: str) -> Volume:
+        """Raises NotFound."""
+        volume = self._volumes.get(name)
+        if volume is None:
+            raise NotFound(f"get {name}: no such volume")
+        return volume
+
+    def all(self) -> list[Volume]:
+        """Every volume, by name."""
+        return sorted(self._volumes.values(), key=lambda volume: volume.name)
+
+    def remove(self, name: str, users: list[str]) -> None:
+        """Delete a volume and its data. Raises Conflict if ``users`` (IDs of containers) still need it."""
+        if users:
+            raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
+        with self._guard:
+            if self._volumes.pop(name, None) is None:
+                raise NotFound(f"get {name}: no such volume")
+            remove_tree(os.path.join(self.root, name))
+
+    def _read(self, entry: str) -> Volume | None:
+        folder = os.path.join(self.root, entry)
+        data = os.path.join(folder, "_data")
+        if not os.path.isdir(data):
+            return None
+        try:
+            with open(os.path.join(folder, _RECORD), "rb") as file:
+                return msgspec.json.decode(file.read(), type=Volume)
+        except (FileNotFoundError, msgspec.DecodeError):
+            created = format_time(os.stat(data).st_ctime_ns)
+            return Volume(name=entry, mountpoint=data, created=created)

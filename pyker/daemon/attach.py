@@ -1,0 +1,72 @@
+"""The jobs ``attach`` and ``resize``."""
+
+from __future__ import annotations
+
+import socket
+
+from pyker.container.store import ContainerStore
+from pyker.daemon.events import EventBus
+from pyker.daemon.logs import LogHandlers
+from pyker.daemon.processes import Processes
+from pyker.daemon.streams import Relay, parse_detach_keys
+from pyker.engine.job import JobContext
+from pyker.errors import Conflict
+from pyker.execdriver.base import Attachment, StreamFlags
+from pyker.jobs.containers import AttachContainer, ResizeContainer
+
+
+class AttachHandlers:
+    """Joins clients to the streams of a container's command."""
+
+    def __init__(self, store: ContainerStore, processes: Processes, bus: EventBus, logs: LogHandlers) -> None:
+        self._store = store
+        self._processes = processes
+        self._bus = bus
+        self._logs = logs
+
+    def attach(self, job: AttachContainer, ctx: JobContext) -> None:
+        """Join; a container that does not run yet keeps the client until it starts, so that no byte is lost."""
+        keys = parse_detach_keys(job.detach_keys)
+        container = self._store.get(job.container)
+        ctx.subject = container.id
+        if container.state.paused:
+            raise Conflict(f"Container {job.container} is paused, unpause the container before attach")
+        if container.state.restarting:
+            raise Conflict(f"Container {job.container} is restarting, wait until the container is running")
+        config = container.config
+        stdin = job.stdin and config.open_stdin
+        if not job.stream:
+            client = ctx.stdio.hijack(multiplexed=not config.tty)
+            if job.logs:
+                self._logs.replay(container, client.send, stdout=job.stdout, stderr=job.stderr)
+            return
+        mine, theirs = socket.socketpair()
+        attachment = Attachment(theirs.detach(), StreamFlags(stdin=stdin, stdout=job.stdout, stderr=job.stderr))
+        with self._store.lock(container.id):
+            process = self._processes.find(container.id)
+            if process is not None:
+                process.attach(attachment)
+            else:
+                self._processes.wait_to_attach(container.id, attachment)
+        try:
+            self._bus.container("attach", container)
+            client = ctx.stdio.hijack(multiplexed=not config.tty)
+            if job.logs:
+                self._logs.replay(container, client.send, stdout=job.stdout, stderr=job.stderr)
+            relay = Relay(client, mine, keys if config.tty and stdin else b"")
+            relay.run(stdin=stdin)
+            if relay.detached:
+                self._bus.container("detach", container)
+        finally:
+            mine.close()
+            self._processes.discard(container.id, attachment)
+
+    def resize(self, job: ResizeContainer, ctx: JobContext) -> None:
+        """Set the terminal's size. Raises Conflict if the command does not run or has no terminal."""
+        container = self._store.get(job.container)
+        ctx.subject = container.id
+        process = self._processes.find(container.id)
+        if process is None or not container.state.running:
+            raise Conflict(f"Container {container.id} is not running")
+        process.resize(job.height, job.width)
+        self._bus.container("resize", container, height=str(job.height), width=str(job.width))

@@ -1,0 +1,229 @@
+"""The job ``create``: a container's record, names, mounts and writable layer; all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from pyker.api.gotime import format_time
+from pyker.container.names import check_name
+from pyker.container.record import Container, MountPoint, NetworkSettings
+from pyker.container.store import ContainerStore
+from pyker.daemon.events import EventBus
+from pyker.daemon.imageconfig import ImageConfig, merge, read_image_config
+from pyker.daemon.mountpoints import MountPlanner
+from pyker.daemon.restartpolicy import check_restart_policy
+from pyker.engine.job import JobContext
+from pyker.errors import InvalidParameter
+from pyker.graph.graph import Graph
+from pyker.jobs.containers import ContainerCreated, CreateContainer
+from pyker.libcontainer.syscalls import remove_tree
+from pyker.types.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, NetworkingConfig
+from pyker.types.events import Event
+from pyker.types.ids import ChainId, ContainerId, ImageId
+
+_SHM_BYTES = 64 << 20
+_LOG_DRIVERS = ("json-file", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateDefaults:
+    """What the daemon's own options give to every container."""
+
+    log_driver: str = "json-file"
+    log_options: dict[str, str] = field(default_factory=dict)
+    cgroupns_mode: str = "host"
+
+
+class CopyUp(Protocol):
+    """Fills a volume with what the image has at its destination."""
+
+    def __call__(self, container_id: ContainerId, points: list[MountPoint]) -> None: ...
+
+
+Check = Callable[[ContainerConfig, HostConfig], tuple[str, ...]]
+"""Raises InvalidParameter for limits, capabilities and the like that cannot be; returns warnings."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The image that a container is made of; ``top`` None is an image without layers."""
+
+    image_id: ImageId
+    top: ChainId | None
+    config: ImageConfig
+    warning: str = ""
+
+
+class CreateHandlers:
+    """Makes containers."""
+
+    def __init__(
+        self,
+        store: ContainerStore,
+        graph: Graph,
+        planner: MountPlanner,
+        bus: EventBus,
+        check: Check,
+        copy_up: CopyUp,
+        defaults: CreateDefaults,
+    ) -> None:
+        self._store = store
+        self._graph = graph
+        self._planner = planner
+        self._bus = bus
+        self._check = check
+        self._copy_up = copy_up
+        self._defaults = defaults
+
+    def create(self, job: CreateContainer, ctx: JobContext) -> ContainerCreated:
+        """Raises NotFound for an unknown image, Conflict for a taken name, InvalidParameter for the rest."""
+        warnings = list(self._check(job.config, job.host_config))
+        check_restart_policy(job.host_config)
+        name = check_name(job.container_name) if job.container_name else ""
+        source = self._source(job.config.image, job.platform)
+        if source.warning:
+            warnings.append(source.warning)
+        config = merge(job.config, source.config)
+        if not config.entrypoint and not config.cmd:
+            raise InvalidParameter("No command specified")
+        if config.working_dir and not config.working_dir.startswith("/"):
+            raise InvalidParameter(
+                f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+            )
+        container_id = ContainerId(secrets.token_hex(32))
+        ctx.subject = container_id
+        host_config = self._host_config(job.host_config)
+        config = replace(config, hostname=_hostname(config, host_config, container_id))
+        with ExitStack() as undo:
+            name = self._store.reserve_name(name, container_id)
+            undo.callback(self._store.release_name, name, container_id)
+            plan = self._planner.plan(config, host_config)
+            undo.callback(self._planner.undo, plan)
+            folder = self._store.folder(container_id)
+            os.mkdir(folder, 0o710)
+            undo.callback(remove_tree, folder)
+            storage = {} if host_config.storage_opt is UNSET else host_config.storage_opt or {}
+            self._graph.layers.create_rw(container_id, source.top, storage)
+            undo.callback(self._graph.layers.remove_rw, container_id)
+            copied = [point for point in plan.copied if _empty(point.source)]
+            if copied:
+                self._copy_up(container_id, copied)
+            command = tuple(config.entrypoint or ()) + tuple(config.cmd or ())
+            logs = host_config.log_config.type == "json-file"
+            container = Container(
+                id=container_id,
+                name=name,
+                created=format_time(time.time_ns()),
+                path=command[0],
+                args=command[1:],
+                config=config,
+                host_config=host_config,
+                image=source.image_id,
+                driver=self._graph.driver.name,
+                log_path=os.path.join(folder, f"{container_id}-json.log") if logs else "",
+                network_settings=NetworkSettings(networks=_endpoints(host_config, job.networking)),
+                mount_points=plan.points,
+            )
+            self._store.add(container)
+            undo.pop_all()
+        for volume in plan.created:
+            self._bus.publish(
+                Event(kind="volume", action="create", actor_id=volume.name, attributes={"driver": volume.driver})
+            )
+        self._bus.container("create", container)
+        return ContainerCreated(id=container_id, warnings=tuple(warnings))
+
+    def _source(self, image: str, platform: str) -> _Source:
+        if not image:
+            raise InvalidParameter("invalid reference format")
+        found = self._graph.images.get(self._graph.lookup(image))
+        top = found.chain_ids[-1] if found.chain_ids else None
+        return _Source(found.id, top, read_image_config(found.config), _platform_warning(found.config, platform))
+
+    def _host_config(self, given: HostConfig) -> HostConfig:
+        """Fill in what inspect shows as defaults."""
+        changes: dict[str, object] = {}
+        log_config = given.log_config
+        if not log_config.type:
+            log_config = LogConfig(
+                type=self._defaults.log_driver, config={**self._defaults.log_options, **(log_config.config or {})}
+            )
+            changes["log_config"] = log_config
+        elif log_config.config is None:
+            changes["log_config"] = replace(log_config, config={})
+        if log_config.type not in _LOG_DRIVERS:
+            raise InvalidParameter(f"logger: no log driver named '{log_config.type}' is registered")
+        if not given.network_mode:
+            changes["network_mode"] = "default"
+        if not given.shm_size:
+            changes["shm_size"] = _SHM_BYTES
+        if not given.ipc_mode:
+            changes["ipc_mode"] = "private"
+        if not given.cgroupns_mode:
+            changes["cgroupns_mode"] = self._defaults.cgroupns_mode
+        if not given.runtime:
+            changes["runtime"] = "native"
+        if given.memory > 0 and given.memory_swap == 0:
+            changes["memory_swap"] = given.memory * 2
+        if given.memory_swappiness == -1:
+            changes["memory_swappiness"] = None
+        if given.oom_kill_disable is None:
+            changes["oom_kill_disable"] = False
+        if not given.restart_policy.name:
+            changes["restart_policy"] = replace(given.restart_policy, name="no")
+        return replace(given, **changes)
+
+
+def network_name(mode: str) -> str:
+    """The network that a mode stands for: ``default`` and nothing at all mean bridge."""
+    return "bridge" if mode in ("", "default") else mode
+
+
+def _endpoints(host_config: HostConfig, networking: NetworkingConfig) -> dict[str, EndpointSettings]:
+    """The networks to join, by name; the one of the network mode is always among them."""
+    mode = network_name(host_config.network_mode)
+    given = networking.endpoints_config or {}
+    endpoints = {network_name(name): settings or EndpointSettings() for name, settings in given.items()}
+    if mode.startswith("container:"):
+        return {}
+    endpoints.setdefault(mode, EndpointSettings())
+    return endpoints
+
+
+def _hostname(config: ContainerConfig, host_config: HostConfig, container_id: ContainerId) -> str:
+    mode = network_name(host_config.network_mode)
+    if mode.startswith("container:"):
+        if config.hostname:
+            raise InvalidParameter("conflicting options: hostname and the network mode")
+        return ""
+    if config.hostname:
+        return config.hostname
+    if mode == "host" or host_config.uts_mode == "host":
+        return socket.gethostname()
+    return container_id[:12]
+
+
+def _platform_warning(fields: dict[str, object], platform: str) -> str:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    system, architecture = fields.get("os") or "linux", fields.get("architecture") or machine
+    if platform or (system, architecture) == ("linux", machine):
+        return ""
+    return (
+        f"The requested image's platform ({system}/{architecture}) does not match the detected host platform "
+        f"(linux/{machine}) and no specific platform was requested"
+    )
+
+
+def _empty(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None

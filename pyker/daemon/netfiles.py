@@ -1,0 +1,75 @@
+"""The files that a container gets from the engine: hostname, hosts and resolv.conf, in its own folder."""
+
+from __future__ import annotations
+
+import os
+
+from msgspec.structs import replace
+
+from pyker.container.record import Container
+from pyker.daemon.create import network_name
+from pyker.daemon.options import Options
+from pyker.networkdriver.base import Sandbox
+from pyker.networkdriver.etcfiles import host_resolv_conf, hosts_file, resolv_conf
+
+
+def write_network_files(container: Container, folder: str, sandbox: Sandbox | None, options: Options) -> Container:
+    """Write the three files; returns the container with their paths. ``sandbox`` None: it shares another's."""
+    host_config = container.host_config
+    config = container.config
+    on_host = network_name(host_config.network_mode) == "host"
+    endpoints = [] if sandbox is None else list(sandbox.endpoints.values())
+    addresses = [address for each in endpoints for address in (each.ip_address, each.global_ipv6_address) if address]
+    gateway = next((each.gateway for each in endpoints if each.gateway), "")
+    hosts = hosts_file(
+        hostname=config.hostname,
+        domainname=config.domainname,
+        addresses=addresses,
+        extra_hosts=host_config.extra_hosts or (),
+        host_gateway="127.0.0.1" if on_host else gateway,
+        origin=_host_file("/etc/hosts") if on_host else None,
+    )
+    resolver = resolv_conf(
+        host_resolv_conf(),
+        nameservers=host_config.dns or options.dns,
+        search=host_config.dns_search or options.dns_search,
+        options=host_config.dns_options or options.dns_opt,
+        keep_loopback=on_host,
+    )
+    paths = {name: os.path.join(folder, name) for name in ("hostname", "hosts", "resolv.conf")}
+    _write(paths["hostname"], (config.hostname + "\n").encode())
+    _write(paths["hosts"], hosts)
+    _write(paths["resolv.conf"], resolver)
+    return replace(
+        container,
+        hostname_path=paths["hostname"],
+        hosts_path=paths["hosts"],
+        resolv_conf_path=paths["resolv.conf"],
+    )
+
+
+def share_network_files(container: Container, other: Container) -> Container:
+    """A container that joins another's network sees the other's files, and its hostname."""
+    return replace(
+        container,
+        config=replace(container.config, hostname=other.config.hostname, domainname=other.config.domainname),
+        hostname_path=other.hostname_path,
+        hosts_path=other.hosts_path,
+        resolv_conf_path=other.resolv_conf_path,
+    )
+
+
+def _host_file(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _write(path: str, content: bytes) -> None:
+    """In place: a running container has the file itself mounted. A reader in it may see it half written, once."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o644)
+        file.write(content)
