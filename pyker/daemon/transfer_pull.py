@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pyker.daemon.transfer_store import Origin, TransferStore, chain_ids
 from pyker.engine.job import CancelToken, JobContext
-from pyker.errors import Corrupt, InvalidParameter, NotFound, PykerError
+from pyker.errors import InvalidParameter, NotFound, PykerError
 from pyker.jobs.images import PullLayer
 from pyker.registry.answers import BadAnswer, Refused
 from pyker.registry.client import Repository
@@ -94,16 +94,18 @@ class Puller:
         ctx.emit(Progress(status=f"Pulling from {reference.path}", id=what))
         manifest = self._image_manifest(repository, raw, platform)
         image_id = ImageId(manifest.config.digest)
-        with self._store.hold():
-            if self._store.image_config(image_id) is None:
-                config = repository.blob(manifest.config, CONFIG_MAX_BYTES, "image configuration")
-                parsed = parse_config(config, len(manifest.layers))
-                diff_ids = tuple(DiffId(item) for item in (parsed.get("rootfs") or {}).get("diff_ids") or ())
-                self._fetch_layers(repository, reference, manifest, diff_ids, ctx)
-                created = self._store.create_image(config)
-                if created != image_id:
-                    raise Corrupt(f"the image's configuration is {created}, and {image_id} was asked for")
-            newer = self._name(reference, raw.digest, image_id)
+        if self._store.image_config(image_id) is None:
+            config = repository.blob(manifest.config, CONFIG_MAX_BYTES, "image configuration")
+            parsed = parse_config(config, len(manifest.layers))
+            diff_ids = tuple(DiffId(item) for item in (parsed.get("rootfs") or {}).get("diff_ids") or ())
+            held: list[ChainId] = []
+            try:
+                self._fetch_layers(repository, reference, manifest, diff_ids, held, ctx)
+                self._store.create_image(config)
+            finally:
+                for chain_id in held:
+                    self._store.release(chain_id)
+        newer = self._name(reference, raw.digest, image_id)
         ctx.emit(Progress(status=f"Digest: {raw.digest}"))
         return raw.digest, image_id, newer
 
@@ -141,15 +143,17 @@ class Puller:
         reference: Reference,
         manifest: Manifest,
         diff_ids: tuple[DiffId, ...],
+        held: list[ChainId],
         ctx: JobContext,
     ) -> None:
+        """Bring every layer here. ``held`` gets those that were here and were retained, for the caller to release."""
         chain = chain_ids(diff_ids)
         work = _LayersWork(repository, reference.name, ctx.cancel)
         missing = False
         try:
             for index, descriptor in enumerate(manifest.layers):
-                known = None if missing else self._store.layer(chain[index])
-                if known is not None:
+                if not missing and self._store.retain(chain[index]):
+                    held.append(chain[index])
                     ctx.emit(Progress(status="Already exists", id=short(descriptor.digest)))
                     self._store.add_origin(diff_ids[index], Origin(descriptor.digest, reference.name))
                     continue

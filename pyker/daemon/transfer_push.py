@@ -8,13 +8,12 @@ Source: Docker API v1.45 POST /images/{name}/push.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -34,7 +33,6 @@ from pyker.types.reference import Reference, parse
 
 _ORIGINS_TRIED = 5
 _PIECE = 1 << 20
-_GZIP_LEVEL = 1
 _SAY_EVERY_S = 0.1
 
 
@@ -243,24 +241,17 @@ class Pusher:
 
     @contextmanager
     def _compressed(self, layer: StoredLayer, cancel: CancelToken) -> Iterator[tuple[str, Digest, int]]:
-        """The layer as a gzip file without a name: its path, digest and size. The same tar gives the same digest."""
-        from isal import isal_zlib
-
+        """The layer as a gzip file: its path, digest and size. The same tar gives the same digest."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        compressor = isal_zlib.compressobj(_GZIP_LEVEL, isal_zlib.DEFLATED, 31)
-        checksum = hashlib.sha256()
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix="push-") as spool:
-            with self._store.open_tar(layer.chain_id) as tar:
-                while piece := tar.read(_PIECE):
-                    cancel.raise_if_cancelled()
-                    packed = compressor.compress(piece)
-                    checksum.update(packed)
-                    spool.write(packed)
-            packed = compressor.flush()
-            checksum.update(packed)
-            spool.write(packed)
+        with (
+            tempfile.NamedTemporaryFile(dir=self._folder, prefix="push-") as spool,
+            closing(self._store.open_gzip(layer.chain_id)) as packed,
+        ):
+            while piece := packed.read(_PIECE):
+                cancel.raise_if_cancelled()
+                spool.write(piece)
             spool.flush()
-            yield spool.name, Digest("sha256:" + checksum.hexdigest()), spool.tell()
+            yield spool.name, Digest(packed.result["digest"]), int(packed.result["size"])
 
     @staticmethod
     def _push_small(repository: Repository, config: bytes) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 
 from pyker.types.ids import ChainId, DiffId, Digest, ImageId
 from pyker.types.reference import Reference
@@ -21,6 +20,15 @@ class StoredLayer(Protocol):
     def diff_id(self) -> DiffId: ...
     @property
     def size(self) -> int: ...
+
+
+class PackedLayer(Protocol):
+    """A layer's tar as a gzip stream. After the end ``result`` has its ``digest`` and ``size``."""
+
+    result: dict[str, Any]
+
+    def read(self, size: int = -1, /) -> bytes | None: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,16 @@ class TransferStore(Protocol):
         """Apply a verified blob on top of ``parent``. Raises Corrupt if its tar is not what ``diff_id`` says."""
         ...
 
-    def hold(self) -> AbstractContextManager[None]:
-        """While this is held no layer is removed, so that an image can be made of layers that were just found."""
+    def retain(self, chain_id: ChainId) -> bool:
+        """Keep the layer until ``release``, whatever else is removed meanwhile. False if it is not there."""
         ...
 
-    def open_tar(self, chain_id: ChainId) -> AbstractContextManager[BinaryIO]:
-        """The layer's tar, byte for byte as it was applied."""
+    def release(self, chain_id: ChainId) -> None:
+        """Take back one ``retain``."""
+        ...
+
+    def open_gzip(self, chain_id: ChainId) -> PackedLayer:
+        """The layer's tar, byte for byte as it was applied, packed anew. The caller closes it."""
         ...
 
     def named(self, reference: Reference) -> ImageId | None:
