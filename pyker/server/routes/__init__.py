@@ -1,1 +1,21 @@
-"""Route items: method, URL, handler. A handler parses, runs one job, and renders its result."""
+"""The items of the router: HTTP in, a job run, HTTP out; no logic of the engine."""
+
+from __future__ import annotations
+
+from pyker.server.router import Route
+
+
+def all_routes() -> list[Route]:
+    """Every item, in the order in which they are tried."""
+    from pyker.server.routes import absent, containers, execs, images, jobs, networks, swarm, system
+
+    return [
+        *system.ROUTES,
+        *containers.ROUTES,
+        *execs.ROUTES,
+        *images.ROUTES,
+        *networks.ROUTES,
+        *jobs.ROUTES,
+        *swarm.ROUTES,
+        *absent.ROUTES,
+    ]

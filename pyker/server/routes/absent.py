@@ -1,0 +1,65 @@
+"""Endpoints that docker has and Pyker has not yet: they say so, rather than "page not found"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyker.errors import NotFound, NotSupported
+from pyker.server.call import Call
+from pyker.server.reply import Reply
+from pyker.server.router import Route
+
+
+def _absent(what: str) -> Callable[[Call], Reply]:
+    def refuse(call: Call) -> Reply:
+        raise NotSupported(f"{what} is not there yet in Pyker")
+
+    return refuse
+
+
+def volume(call: Call) -> Reply:
+    """``docker inspect`` asks for a volume of any name: until there are any, none is found."""
+    raise NotFound(f"get {call['name']}: no such volume")
+
+
+_ENDPOINTS = (
+    ("GET", "/containers/{name:.*}/changes", "diff"),
+    ("GET", "/containers/{name:.*}/export", "export"),
+    ("GET", "/containers/{name:.*}/stats", "stats"),
+    ("GET", "/containers/{name:.*}/attach/ws", "attach over a WebSocket"),
+    ("GET", "/containers/{name:.*}/archive", "cp"),
+    ("HEAD", "/containers/{name:.*}/archive", "cp"),
+    ("PUT", "/containers/{name:.*}/archive", "cp"),
+    ("POST", "/containers/{name:.*}/update", "update"),
+    ("POST", "/containers/prune", "container prune"),
+    ("POST", "/commit", "commit"),
+    ("POST", "/build", "build"),
+    ("POST", "/build/prune", "builder prune"),
+    ("POST", "/build/cancel", "build"),
+    ("POST", "/session", "build with BuildKit"),
+    ("POST", "/grpc", "build with BuildKit"),
+    ("GET", "/images/search", "search"),
+    ("GET", "/images/get", "save"),
+    ("GET", "/images/{name:.*}/get", "save"),
+    ("POST", "/images/load", "load"),
+    ("POST", "/images/prune", "image prune"),
+    ("GET", "/distribution/{name:.*}/json", "manifest inspect"),
+    ("GET", "/system/df", "system df"),
+    ("GET", "/volumes", "volume ls"),
+    ("POST", "/volumes/create", "volume create"),
+    ("POST", "/volumes/prune", "volume prune"),
+    ("DELETE", "/volumes/{name:.*}", "volume rm"),
+    ("POST", "/networks/create", "network create"),
+    ("POST", "/networks/prune", "network prune"),
+    ("POST", "/networks/{name:.*}/connect", "network connect"),
+    ("POST", "/networks/{name:.*}/disconnect", "network disconnect"),
+    ("DELETE", "/networks/{name:.*}", "network rm"),
+    ("GET", "/plugins/privileges", "plugin install"),
+    ("POST", "/plugins/{name:.*}", "plugins"),
+    ("DELETE", "/plugins/{name:.*}", "plugins"),
+)
+
+ROUTES = [
+    *(Route(method, pattern, _absent(what)) for method, pattern, what in _ENDPOINTS),
+    Route("GET", "/volumes/{name:.*}", volume),
+]

@@ -1,0 +1,96 @@
+"""``/images/...``: pull, import, push, lists, tags."""
+
+from __future__ import annotations
+
+from pyker.api import filters
+from pyker.errors import InvalidParameter, NotSupported
+from pyker.jobs.images import (
+    ImageHistory,
+    ImportImage,
+    InspectImage,
+    ListImages,
+    Pull,
+    Push,
+    RemoveImage,
+    TagImage,
+)
+from pyker.server.call import Call
+from pyker.server.render import images as render
+from pyker.server.reply import Reply, json_reply
+from pyker.server.router import Route
+from pyker.types.events import Progress
+
+_META = "x-meta-"
+
+
+def create(call: Call) -> Reply:
+    """``POST /images/create``: with ``fromImage`` a pull, with ``fromSrc`` an import."""
+    platform = call.text("platform") if call.version >= (1, 32) else ""
+    image = call.text("fromImage")
+    if image:
+        headers = call.request.headers
+        return call.stream_progress(
+            Pull(
+                image=image,
+                tag=call.text("tag"),
+                platform=platform,
+                auth=call.registry_auth(),
+                meta_headers={name: value for name, value in headers.items() if name.startswith(_META)},
+            )
+        )
+    source = call.text("fromSrc")
+    if not source:
+        raise InvalidParameter("fromImage or fromSrc must be given")
+    if source != "-":
+        raise NotSupported("import from a URL is not there yet", hint="download it, and import the file")
+    job = ImportImage(
+        repo=call.text("repo"),
+        tag=call.text("tag"),
+        message=call.text("message"),
+        changes=tuple(call.query.get("changes", ())),
+        platform=platform,
+    )
+    return call.stream_progress(job, lambda image_id: Progress(status=str(image_id)))
+
+
+def push(call: Call) -> Reply:
+    if "x-registry-auth" not in call.request.headers and not call.read_body().strip():
+        raise InvalidParameter("Bad parameters and missing X-Registry-Auth: EOF")
+    return call.stream_progress(Push(image=call["name"], tag=call.text("tag"), auth=call.registry_auth()))
+
+
+def list_all(call: Call) -> Reply:
+    chosen = call.filters(filters.IMAGES)
+    views = call.run(ListImages(all=call.flag("all"), filters=chosen))
+    return json_reply([render.image_row(view, call.version) for view in views])
+
+
+def inspect(call: Call) -> Reply:
+    return json_reply(render.image_inspect(call.run(InspectImage(image=call["name"])), call.version))
+
+
+def history(call: Call) -> Reply:
+    return json_reply([render.history_entry(entry) for entry in call.run(ImageHistory(image=call["name"]))])
+
+
+def tag(call: Call) -> Reply:
+    call.run(TagImage(image=call["name"], repo=call.text("repo"), tag=call.text("tag")))
+    return Reply(201)
+
+
+def remove(call: Call) -> Reply:
+    if not call["name"].strip():
+        raise InvalidParameter("image name cannot be blank")
+    removed = call.run(RemoveImage(image=call["name"], force=call.flag("force"), noprune=call.flag("noprune")))
+    return json_reply([render.removed_image(entry) for entry in removed])
+
+
+ROUTES = [
+    Route("GET", "/images/json", list_all),
+    Route("POST", "/images/create", create, ends_with_client=True),
+    Route("GET", "/images/{name:.*}/json", inspect),
+    Route("GET", "/images/{name:.*}/history", history),
+    Route("POST", "/images/{name:.*}/push", push, ends_with_client=True),
+    Route("POST", "/images/{name:.*}/tag", tag),
+    Route("DELETE", "/images/{name:.*}", remove),
+]
