@@ -1,0 +1,384 @@
+"""``pyker run`` and ``pyker create``: create, attach, wait, start, in the order that clients of the API rely on.
+
+Source: seed, "docker run"; Docker API POST /containers/create and what follows it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyker.client.command import Command
+from pyker.client.container.flags import RUN_ONLY, SHARED
+from pyker.client.failure import DaemonFailure, Failure, Unreachable
+from pyker.client.transport import quote_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyker.client.flags import Options
+    from pyker.client.streams import Signals
+    from pyker.client.surroundings import Surroundings
+    from pyker.client.transport import Response
+
+REFUSED = 125
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+PULL_POLICIES = ("always", "missing", "never", "")
+
+
+def _run(around: Surroundings, options: Options) -> int:
+    if _asked_for_help(options):
+        return _show_help("run")
+    streams = options.items("attach")
+    if options.on("detach") and streams:
+        raise Failure("conflicting options: cannot specify both --attach and --detach", 1)
+    with_daemon(around)
+    body = _body(around, options, "run")
+    if options.on("detach"):
+        body["AttachStdin"] = body["AttachStdout"] = body["AttachStderr"] = body["StdinOnce"] = False
+    else:
+        check_terminal(body["AttachStdin"], body["Tty"])
+    identifier = create_container(around, options, body, "run")
+    return _start(around, options, body, identifier)
+
+
+def _create(around: Surroundings, options: Options) -> int:
+    if _asked_for_help(options):
+        return _show_help("create")
+    body = _body(around, options, "create")
+    around.out(create_container(around, options, body, "create"))
+    return 0
+
+
+def _asked_for_help(options: Options) -> bool:
+    return options.on("help")
+
+
+def _show_help(name: str) -> int:
+    from pyker.client import catalogue
+    from pyker.client.usage import command_help
+
+    sys.stdout.write(command_help(catalogue.load(name)))
+    return 0
+
+
+def with_daemon(around: Surroundings) -> None:
+    """Learn the daemon's version; if none listens at the default socket and we are root, start one first."""
+    try:
+        around.client.negotiate()
+    except Unreachable as unreachable:
+        from pyker.client.autostart import start_daemon
+
+        if not start_daemon(around):
+            raise Failure(unreachable.message, REFUSED, command="run") from None
+        around.client.negotiate()
+
+
+def check_terminal(stdin: bool, tty: bool) -> None:
+    """Raises Failure if a terminal is wanted for input that is none."""
+    if stdin and tty and not os.isatty(0):
+        raise Failure("the input device is not a TTY", 1)
+
+
+def _body(around: Surroundings, options: Options, command: str) -> dict[str, Any]:
+    from pyker.client.container.body import build_body
+    from pyker.client.session import version_key
+    from pyker.client.streams import terminal_size
+
+    if options.text("pull") not in PULL_POLICIES:
+        raise Failure(
+            f'invalid pull option: \'{options.text("pull")}\': must be one of "always", "missing" or "never"',
+            REFUSED,
+            command=command,
+        )
+    if options.on("use-api-socket"):
+        raise Failure("--use-api-socket is not there yet: mount the socket with -v", REFUSED, command=command)
+    version = _negotiated(around, command)
+    try:
+        body = build_body(
+            options, proxies=around.config.proxies(around.endpoint.text), api_at_least=version_key(version)
+        )
+    except Failure as failure:
+        raise Failure(failure.message, failure.exit_code, command=command) from None
+    if command == "run" and version_key(version) >= (1, 42):
+        body["HostConfig"]["ConsoleSize"] = list(terminal_size())
+    return body
+
+
+def _negotiated(around: Surroundings, command: str) -> str:
+    try:
+        return around.client.negotiate()
+    except Unreachable as unreachable:
+        raise Failure(unreachable.message, REFUSED, command=command) from None
+
+
+def create_container(around: Surroundings, options: Options, body: dict[str, Any], command: str) -> str:
+    """POST /containers/create, pulling the image when the daemon does not have it. Returns the container's ID."""
+    image = body["Image"]
+    cidfile = _claim_cidfile(options.text("cidfile"), command)
+    query = {name: options.text(name) for name in ("name", "platform") if options.text(name)}
+    if not query.get("platform") and around.environ.get("DOCKER_DEFAULT_PLATFORM"):
+        query["platform"] = around.environ["DOCKER_DEFAULT_PLATFORM"]
+    policy = options.text("pull")
+    quiet = options.on("quiet")
+    try:
+        if policy == "always":
+            _pull(around, image, query.get("platform", ""), quiet=quiet)
+        try:
+            created = around.client.json("POST", "/containers/create", query, body)
+        except DaemonFailure as failure:
+            if failure.status != 404 or policy not in ("missing", "") or "No such image" not in failure.text:
+                raise
+            if not quiet:
+                around.err(f"Unable to find image '{_tagged(image)}' locally")
+            _pull(around, image, query.get("platform", ""), quiet=quiet)
+            created = around.client.json("POST", "/containers/create", query, body)
+    except Failure as failure:
+        _drop_cidfile(cidfile)
+        raise Failure(failure.message, REFUSED, command=command) from failure
+    identifier = created.get("Id") if isinstance(created, dict) else None
+    if not isinstance(identifier, str) or not identifier:
+        _drop_cidfile(cidfile)
+        raise Failure("the daemon made a container without an ID", REFUSED)
+    for warning in created.get("Warnings") or []:
+        around.err(f"WARNING: {warning}")
+    _fill_cidfile(cidfile, identifier)
+    return identifier
+
+
+def _tagged(image: str) -> str:
+    from pyker.client.names import parse_name
+
+    return parse_name(image).default_tag().familiar
+
+
+def _pull(around: Surroundings, image: str, platform: str, *, quiet: bool) -> None:
+    from pyker.client.commands.transfer import pull_image
+
+    pull_image(around, image, platform=platform, quiet=quiet, to_stderr=True)
+
+
+def _claim_cidfile(path: str, command: str) -> tuple[str, int]:
+    if not path:
+        return "", -1
+    try:
+        return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        raise Failure(
+            f"container ID file found, make sure the other container isn't running or delete {path}",
+            REFUSED,
+            command=command,
+        ) from None
+    except OSError as error:
+        raise Failure(
+            f"failed to create the container ID file: open {path}: {(error.strerror or '').lower()}",
+            REFUSED,
+            command=command,
+        ) from error
+
+
+def _drop_cidfile(claimed: tuple[str, int]) -> None:
+    path, descriptor = claimed
+    if descriptor >= 0:
+        os.close(descriptor)
+        os.unlink(path)
+
+
+def _fill_cidfile(claimed: tuple[str, int], identifier: str) -> None:
+    _path, descriptor = claimed
+    if descriptor >= 0:
+        os.write(descriptor, identifier.encode())
+        os.close(descriptor)
+
+
+def _start(around: Surroundings, options: Options, body: dict[str, Any], identifier: str) -> int:
+    from pyker.client.streams import Signals
+
+    path = f"/containers/{identifier}"
+    attached = [name for name in ("stdin", "stdout", "stderr") if body[f"Attach{name.capitalize()}"]]
+    removed = bool(body["HostConfig"]["AutoRemove"])
+    # In a terminal of its own the container gets keys, not signals.
+    proxy = options.on("sig-proxy") and not body["Tty"]
+    with Signals(active=bool(attached)) as signals:
+        stream: Response | None = None
+        keys = options.text("detach-keys") or around.config.text("detachKeys")
+        if attached:
+            query = {"stream": "1", **dict.fromkeys(attached, "1")}
+            if keys:
+                query["detachKeys"] = keys
+            stream = around.client.open("POST", f"{path}/attach", query, upgrade=True)
+        condition = "removed" if removed else "next-exit"
+        waiting = around.client.open("POST", f"{path}/wait", {"condition": condition})
+        try:
+            around.client.call("POST", f"{path}/start")
+        except Failure as failure:
+            if removed:
+                _await_removal(waiting)
+            raise Failure(failure.message, start_exit_code(failure.message), command="run") from None
+        if stream is None:
+            around.out(identifier)
+            return 0
+        detached = converse(
+            around, identifier, stream, signals, attached, tty=body["Tty"], proxy=proxy, detach_keys=keys
+        )
+        if detached:
+            return 0
+        return exit_status(waiting, around, identifier, signals, proxy=proxy)
+
+
+def _await_removal(waiting: Response) -> None:
+    """Give the daemon a moment to remove what could not be started; its word ends the wait."""
+    import select
+
+    if select.select([waiting.fileno()], [], [], 10)[0]:
+        waiting.read()
+
+
+def start_exit_code(text: str) -> int:
+    """127 for a command that is not there, 126 for one that cannot run, 125 else.
+
+    Source: docker run, "Exit status".
+    """
+    if "executable file not found" in text or "no such file or directory" in text or "system cannot find" in text:
+        return NOT_FOUND
+    if "permission denied" in text or "is a directory" in text:
+        return NOT_EXECUTABLE
+    return REFUSED
+
+
+def converse(
+    around: Surroundings,
+    identifier: str,
+    stream: Response,
+    signals: Signals,
+    attached: list[str],
+    *,
+    tty: bool,
+    proxy: bool,
+    detach_keys: str = "",
+    resize_path: str = "",
+) -> bool:
+    """Carry bytes, sizes and signals until the output ends. Returns whether the daemon saw the detach keys."""
+    from contextlib import ExitStack
+
+    from pyker.client.streams import Attachment, RawTerminal
+
+    wants_input = "stdin" in attached
+    attachment = Attachment(
+        stream.connection,
+        stdin=0 if wants_input else -1,
+        output="stdout" in attached or "stderr" in attached,
+        tty=tty,
+        content_type=stream.headers.get("content-type", ""),
+        detach_keys=detach_keys,
+    )
+    resize = resize_path or f"/containers/{identifier}/resize"
+    sized = tty and os.isatty(1)
+
+    def react() -> bool:
+        import signal
+
+        for number in signals.take():
+            if number == signal.SIGWINCH:
+                if sized:
+                    send_size(around, resize)
+            elif proxy:
+                _forward(around, identifier, number)
+            elif number in (signal.SIGINT, signal.SIGTERM):
+                raise KeyboardInterrupt
+        return False
+
+    attachment.watch(signals.fileno(), react)
+    with ExitStack() as stack:
+        if tty and wants_input and os.isatty(0):
+            stack.enter_context(RawTerminal(0))
+        if sized:
+            first_size(around, resize)
+        attachment.run()
+    stream.connection.close()
+    return attachment.detached
+
+
+def _forward(around: Surroundings, identifier: str, number: int) -> None:
+    import signal
+
+    name = signal.Signals(number).name
+    try:
+        around.client.call("POST", f"/containers/{quote_path(identifier)}/kill", {"signal": name.removeprefix("SIG")})
+    except Failure as failure:
+        if around.debug:
+            around.err(f"cannot hand on {name}: {failure.message}")
+
+
+def send_size(around: Surroundings, path: str) -> bool:
+    """Tell the daemon our terminal's size; False if it would not take it yet."""
+    from pyker.client.streams import terminal_size
+
+    height, width = terminal_size()
+    if height == 0 and width == 0:
+        return True
+    try:
+        around.client.call("POST", path, {"h": str(height), "w": str(width)})
+    except Failure:
+        return False
+    return True
+
+
+def first_size(around: Surroundings, path: str) -> None:
+    """The size right after the start: the terminal may not be there yet, so ask up to ten times."""
+    import time
+
+    for attempt in range(10):
+        if send_size(around, path):
+            return
+        time.sleep(0.01 * (attempt + 1))
+    around.err("failed to resize tty, using default size")
+
+
+def exit_status(waiting: Response, around: Surroundings, identifier: str, signals: Signals, *, proxy: bool) -> int:
+    """What the container ended with. Signals that come meanwhile go to it, too."""
+    import select
+    import signal
+
+    poll = select.poll()
+    poll.register(waiting.fileno(), select.POLLIN)
+    poll.register(signals.fileno(), select.POLLIN)
+    while not waiting.ready:
+        events = poll.poll()
+        for number in signals.take():
+            if proxy and number != signal.SIGWINCH:
+                _forward(around, identifier, number)
+            elif number in (signal.SIGINT, signal.SIGTERM):
+                raise KeyboardInterrupt
+        if any(descriptor == waiting.fileno() for descriptor, _ in events):
+            break
+    answer = waiting.json()
+    if not isinstance(answer, dict):
+        raise Failure("the daemon's answer to wait cannot be read", REFUSED)
+    error = (answer.get("Error") or {}).get("Message") or ""
+    if error:
+        sys.stderr.write(f"Error waiting for container: {error}\n")
+        return REFUSED
+    return int(answer.get("StatusCode") or 0)
+
+
+COMMANDS = {
+    "run": Command(
+        _run,
+        "IMAGE [COMMAND] [ARG...]",
+        flags=(*SHARED, *RUN_ONLY),
+        least=1,
+        interspersed=False,
+        aliases=("container run", "run"),
+    ),
+    "create": Command(
+        _create,
+        "IMAGE [COMMAND] [ARG...]",
+        flags=SHARED,
+        least=1,
+        interspersed=False,
+        aliases=("container create", "create"),
+    ),
+}

@@ -1,0 +1,380 @@
+"""The streams of an attached container: our terminal and signals at one end, the daemon's socket at the other.
+
+One thread and one poll loop. Nothing blocks but poll: what the daemon does not take at once is kept, so that a
+container that writes before it reads cannot lock both ends up.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+
+from pyker.client.failure import Failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyker.client.transport import Connection
+
+CHUNK = 64 * 1024
+MAX_FRAME = 1 << 30
+HIGH_WATER = 1024 * 1024
+DETACH_KEYS = "ctrl-p,ctrl-q"
+MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """write(2) until all is written; waits where the descriptor does not block."""
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+
+
+class Demultiplexer:
+    """Takes stdcopy frames apart, as pieces of them arrive.
+
+    Source: Docker API v1.45 POST /containers/{id}/attach, "Stream format".
+    """
+
+    def __init__(self, stdout: Callable[[bytes], None], stderr: Callable[[bytes], None]) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+        self._head = b""
+        self._left = 0
+        self._stream = 0
+        self._error: list[bytes] = []
+
+    def feed(self, data: bytes) -> None:
+        """Write what ``data`` holds. Raises Failure for what is no frame, or for the daemon's own error stream."""
+        position = 0
+        while position < len(data):
+            if self._left == 0:
+                need = 8 - len(self._head)
+                self._head += data[position : position + need]
+                position += need
+                if len(self._head) < 8:
+                    return
+                self._stream = self._head[0]
+                self._left = int.from_bytes(self._head[4:8], "big")
+                self._head = b""
+                if self._stream > 3 or self._left > MAX_FRAME:
+                    raise Failure(f"Unrecognized input header: {self._stream}")
+                self._error = []
+                continue
+            piece = data[position : position + self._left]
+            position += len(piece)
+            self._left -= len(piece)
+            self._write(piece)
+
+    def _write(self, piece: bytes) -> None:
+        if self._stream == 2:
+            self._stderr(piece)
+        elif self._stream == 3:
+            self._error.append(piece)
+            if self._left == 0:
+                raise Failure(f"error from daemon in stream: {b''.join(self._error).decode('utf-8', 'replace')}")
+        else:
+            self._stdout(piece)
+
+
+def stdout_bytes(data: bytes) -> None:
+    """To our stdout."""
+    write_all(1, data)
+
+
+def stderr_bytes(data: bytes) -> None:
+    """To our stderr."""
+    write_all(2, data)
+
+
+class RawTerminal:
+    """While open, every key goes to the container: no echo, no line editing, no signals. A context manager."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._saved: list[Any] | None = None
+
+    def __enter__(self) -> RawTerminal:
+        import termios
+
+        saved = termios.tcgetattr(self._descriptor)
+        mode = termios.tcgetattr(self._descriptor)
+        mode[0] &= ~(
+            termios.IGNBRK
+            | termios.BRKINT
+            | termios.PARMRK
+            | termios.ISTRIP
+            | termios.INLCR
+            | termios.IGNCR
+            | termios.ICRNL
+            | termios.IXON
+        )
+        mode[1] &= ~termios.OPOST
+        mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+        mode[6][termios.VMIN] = 1
+        mode[6][termios.VTIME] = 0
+        termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
+        self._saved = saved
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import termios
+
+        if self._saved is not None:
+            termios.tcsetattr(self._descriptor, termios.TCSANOW, self._saved)
+            self._saved = None
+
+
+class Signals:
+    """Signals as bytes on a pipe, so that the poll loop sees them. A context manager; handlers are restored."""
+
+    IGNORED = ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT")
+    FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGPROF", "SIGVTALRM")
+
+    def __init__(self, *, active: bool = True) -> None:
+        self._active = active
+        self._previous: dict[int, Any] = {}
+        self._ends: tuple[int, int] = (-1, -1)
+
+    def __enter__(self) -> Signals:
+        import signal
+
+        if not self._active:
+            return self
+        self._ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        skipped = {getattr(signal, name) for name in (*self.IGNORED, *self.FAULTS) if hasattr(signal, name)}
+        for number in range(1, 32):
+            if number not in skipped:
+                self._previous[number] = signal.signal(number, _ignore)
+        signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import signal
+
+        if not self._active:
+            return
+        signal.set_wakeup_fd(-1)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        for end in self._ends:
+            os.close(end)
+
+    def fileno(self) -> int:
+        return self._ends[0]
+
+    def take(self) -> bytes:
+        """The numbers of the signals that came."""
+        try:
+            return os.read(self._ends[0], 4096)
+        except BlockingIOError:
+            return b""
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """The wakeup descriptor carries the signal; nothing happens here."""
+
+
+def terminal_size(descriptor: int = 1) -> tuple[int, int]:
+    """(height, width); zeros where there is no terminal."""
+    try:
+        size = os.get_terminal_size(descriptor)
+    except OSError:
+        return 0, 0
+    return size.lines, size.columns
+
+
+def parse_keys(text: str) -> bytes:
+    """``ctrl-p,ctrl-q`` or ``ctrl-a,x`` as bytes. Raises Failure."""
+    found = bytearray()
+    for word in text.split(","):
+        if len(word) == 1:
+            found += word.encode("utf-8")
+            continue
+        key = word.lower().removeprefix("ctrl-")
+        if word.lower().startswith("ctrl-") and len(key) == 1 and key in "abcdefghijklmnopqrstuvwxyz@[\\]^_":
+            found.append(0 if key == "@" else ord(key.upper()) - 64)
+        else:
+            raise Failure(f"invalid detach keys ({text}) provided: Unknown character: '{word}'")
+    return bytes(found)
+
+
+class Attachment:
+    """Moves bytes between us and a hijacked connection until the output ends.
+
+    ``watch`` are further descriptors with what to do when they are readable; a watcher that returns True ends the loop.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        stdin: int = -1,
+        output: bool = True,
+        tty: bool = False,
+        content_type: str = "",
+        detach_keys: str = "",
+        stdout: Callable[[bytes], None] = stdout_bytes,
+        stderr: Callable[[bytes], None] = stderr_bytes,
+    ) -> None:
+        self._connection = connection
+        self._sock = connection.sock
+        self._stdin = stdin
+        self._output = output
+        raw = tty and content_type != MULTIPLEXED
+        self._consume = stdout if raw else Demultiplexer(stdout, stderr).feed
+        self._pending = b""
+        self._half_closed = False
+        self._watch: dict[int, Callable[[], bool]] = {}
+        self._tls = hasattr(self._sock, "pending")
+        self._keys = parse_keys(detach_keys or DETACH_KEYS) if tty and stdin >= 0 else b""
+        self._matched = 0
+        self.detached = False
+
+    def watch(self, descriptor: int, react: Callable[[], bool]) -> None:
+        self._watch[descriptor] = react
+
+    def run(self) -> None:
+        """Until the daemon ends the stream, or, without output, until our input ended."""
+        sys.stdout.flush()
+        if ahead := self._connection.take_ahead():
+            self._consume(ahead)
+        self._sock.setblocking(False)
+        if self._stdin < 0:
+            self._half_close()
+        try:
+            while self._turn():
+                continue
+        finally:
+            self._sock.setblocking(True)
+
+    def _turn(self) -> bool:
+        poll = select.poll()
+        number = self._sock.fileno()
+        poll.register(number, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        if self._stdin >= 0 and len(self._pending) < HIGH_WATER:
+            poll.register(self._stdin, select.POLLIN)
+        for descriptor in self._watch:
+            poll.register(descriptor, select.POLLIN)
+        for descriptor, events in poll.poll():
+            if descriptor == number:
+                if events & select.POLLOUT:
+                    self._send_pending()
+                if events & ~select.POLLOUT and not self._receive():
+                    return False
+            elif descriptor == self._stdin:
+                self._read_stdin()
+                if self.detached:
+                    return False
+            elif (react := self._watch.get(descriptor)) is not None and react():
+                return False
+        return self._output or not self._half_closed
+
+    def _receive(self) -> bool:
+        for _ in range(16):
+            try:
+                data = self._sock.recv(CHUNK)
+            except BlockingIOError:
+                return True
+            except ConnectionResetError:
+                return False
+            except OSError as error:
+                if not self._tls or type(error).__name__ not in ("SSLWantReadError", "SSLWantWriteError"):
+                    if type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
+                        return False
+                    raise
+                return True
+            if not data:
+                return False
+            self._consume(data)
+            if not self._tls:
+                return True
+        return True
+
+    def _read_stdin(self) -> None:
+        try:
+            data = os.read(self._stdin, CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._stdin = -1
+            if not self._pending:
+                self._half_close()
+            return
+        if self._keys:
+            data = self._without_keys(data)
+        self._pending += data
+        self._send_pending()
+
+    def _without_keys(self, data: bytes) -> bytes:
+        """``data`` up to the detach keys; what may be their beginning is held back until the next key."""
+        out = bytearray()
+        for byte in data:
+            if byte == self._keys[self._matched]:
+                self._matched += 1
+                if self._matched == len(self._keys):
+                    self.detached = True
+                    break
+                continue
+            out += self._keys[: self._matched]
+            self._matched = 0
+            if byte == self._keys[0]:
+                self._matched = 1
+                continue
+            out.append(byte)
+        return bytes(out)
+
+    def _send_pending(self) -> None:
+        while self._pending:
+            try:
+                sent = self._sock.send(self._pending)
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                # Nobody reads any more: drop the input, go on with the output.
+                self._pending, self._stdin = b"", -1
+                return
+            except OSError as error:
+                if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+                    return
+                raise
+            self._pending = self._pending[sent:]
+        if self._stdin < 0:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        """Tell the daemon that no more input comes.
+
+        Under TLS the TCP connection is half-closed at a record's end: Go and OpenSSL both read that as the end.
+        """
+        if self._half_closed:
+            return
+        self._half_closed = True
+        try:
+            if self._tls:
+                os_level = self._sock.fileno()
+                _shutdown_write(os_level)
+            else:
+                self._sock.shutdown(1)
+        except OSError:
+            return
+
+
+def _shutdown_write(descriptor: int) -> None:
+    """shutdown(2) of the TCP connection under a TLS stream, by a duplicate of its descriptor."""
+    import _socket
+
+    duplicate = _socket.socket(fileno=os.dup(descriptor))
+    try:
+        duplicate.shutdown(_socket.SHUT_WR)
+    finally:
+        duplicate.close()

@@ -1,0 +1,75 @@
+"""What every command gets: the daemon, the configuration file, the streams and the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyker.client.session import Client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyker.client.configfile import ConfigFile
+    from pyker.client.hosts import Endpoint
+
+
+class Surroundings:
+    """The world around one command."""
+
+    def __init__(self, endpoint: Endpoint, config_dir: str, *, debug: bool = False) -> None:
+        self.endpoint = endpoint
+        self.config_dir = config_dir
+        self.debug = debug
+        self.environ = os.environ
+        self._client: Client | None = None
+        self._config: ConfigFile | None = None
+
+    @property
+    def client(self) -> Client:
+        """The conversation with the daemon; nothing is sent before the first request."""
+        if self._client is None:
+            pinned = self.environ.get("DOCKER_API_VERSION", "").lstrip("v")
+            self._client = Client(self.endpoint, headers=self.config.http_headers, pinned=pinned)
+        return self._client
+
+    @property
+    def config(self) -> ConfigFile:
+        """``config.json``, read when first asked for."""
+        if self._config is None:
+            from pyker.client.configfile import ConfigFile
+
+            self._config = ConfigFile.load(self.config_dir)
+        return self._config
+
+    def out(self, text: str) -> None:
+        """Write a line to stdout."""
+        sys.stdout.write(text + "\n")
+
+    def write(self, text: str) -> None:
+        """Write to stdout as it is."""
+        sys.stdout.write(text)
+
+    def err(self, text: str) -> None:
+        """Write a line to stderr, after all that was written to stdout."""
+        sys.stdout.flush()
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def for_each(self, names: list[str], act: Callable[[str], object]) -> int:
+        """Run ``act(name)`` for every name and print the name; errors are told and the rest goes on. Returns 0 or 1."""
+        from pyker.client.failure import Failure, Unreachable
+
+        failed = False
+        for name in names:
+            try:
+                act(name)
+            except Unreachable:
+                raise
+            except Failure as failure:
+                self.err(failure.message)
+                failed = True
+            else:
+                self.out(name)
+        return 1 if failed else 0
