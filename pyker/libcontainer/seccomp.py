@@ -140,6 +140,13 @@ def compile_profile(
 _memory: dict[str, bytes] = {}
 
 
+def check(text: str) -> None:
+    """Raises: InvalidParameter for a profile that no process could run under."""
+    from pyker.libcontainer import capabilities
+
+    compile_profile(text, capabilities.DEFAULT)
+
+
 def _compile(text: str, capabilities: frozenset[str], arch: str) -> bytes:
     from pyker.libcontainer import seccomp_bpf, seccomp_profile
 

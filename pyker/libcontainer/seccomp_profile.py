@@ -138,7 +138,8 @@ def _machines(profile: Mapping[str, object], arch: str) -> tuple[str, ...]:
     plain, mapped = _list(profile.get("architectures"), "architectures"), _list(profile.get("archMap"), "archMap")
     if plain and mapped:
         raise _bad(
-            "'architectures' and 'archMap' were specified in the seccomp profile, use either 'architectures' or 'archMap'"
+            "'architectures' and 'archMap' were specified in the seccomp profile, "
+            "use either 'architectures' or 'archMap'"
         )
     wanted = plain
     for item in mapped:
