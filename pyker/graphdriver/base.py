@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class GraphDriver(Protocol):
     name: str
     root: str
 
+    def __init__(self, root: str) -> None: ...
+
     @classmethod
     def probe(cls, root: str) -> Probe:
         """Ask the kernel, with a trial under ``root``, whether this driver works there. Leaves nothing behind."""
@@ -42,12 +44,31 @@ class GraphDriver(Protocol):
         """
         ...
 
+    def commit(self, cache_id: CacheId) -> None:
+        """What ``create`` made is whole now, and never changes again."""
+        ...
+
     def create_rw(self, cache_id: CacheId, parents: Sequence[CacheId], *, storage_opt: dict[str, str]) -> None:
         """Make a container's writable layer above ``parents`` (topmost first)."""
         ...
 
     def rootfs(self, cache_id: CacheId, parents: Sequence[CacheId], *, readonly: bool = False) -> RootfsSpec:
         """Describe how to mount the layer on top of its parents."""
+        ...
+
+    def create_host_rw(self, cache_id: CacheId) -> str:
+        """Make a writable layer over the machine's own root file system; returns the folder that takes the writes.
+
+        Raises NotSupported where the driver has no such view.
+        """
+        ...
+
+    def host_rootfs(self, cache_id: CacheId) -> RootfsSpec:
+        """Describe how to mount such a layer."""
+        ...
+
+    def data(self, cache_id: CacheId, parents: Sequence[CacheId]) -> dict[str, str]:
+        """What inspect shows as ``GraphDriver.Data`` of the layer."""
         ...
 
     def diff_path(self, cache_id: CacheId) -> str:
@@ -59,6 +80,10 @@ class GraphDriver(Protocol):
         ...
 
     def exists(self, cache_id: CacheId) -> bool: ...
+
+    def prune(self, keep: Container[str]) -> list[str]:
+        """At start-up: delete every layer whose cache ID is not in ``keep``; returns the names that went."""
+        ...
 
     def status(self) -> list[tuple[str, str]]:
         """Pairs for ``docker info``, such as ("Backing Filesystem", "extfs")."""

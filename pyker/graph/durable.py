@@ -1,0 +1,57 @@
+"""Files that are either the old or the new ones, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+
+def sync_folder(path: str) -> None:
+    """Make names that were made, renamed or removed in ``path`` survive a power cut. Source: fsync(2)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace(path: str, data: bytes, *, mode: int = 0o600) -> None:
+    """Write ``data`` to ``path``: a new file beside it, fsync, rename, fsync of the folder."""
+    fresh = f"{path}.{secrets.token_hex(6)}.tmp"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(fresh, path)
+    except BaseException:
+        os.unlink(fresh)
+        raise
+    sync_folder(os.path.dirname(path))
+
+
+def write(path: str, text: str, *, mode: int = 0o644) -> None:
+    """Write a small file whose folder will be renamed into place, or which a crash may take along."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def read(path: str) -> str:
+    """A small file's text without surrounding blanks; "" if it is missing."""
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""
+
+
+def leftovers(folder: str) -> list[str]:
+    """Paths of files that ``replace`` did not finish."""
+    return [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".tmp")]

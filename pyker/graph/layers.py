@@ -1,0 +1,507 @@
+"""Layers: what an image is stacked from, and the writable one on top for each container.
+
+``layerdb/sha256/<chain-id>/{diff,cache-id,parent,size,tar-split.json.gz}`` records a layer that the graphdriver keeps
+as ``cache-id``; ``layerdb/mounts/<container>/{mount-id,init-id,parent}`` a container's. A layer lives while a layer
+above it, an image, a container or a running pull refers to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from pyker.errors import Corrupt, KernelError, NotFound
+from pyker.graph import durable
+from pyker.graph.host import HOST_CHAIN
+from pyker.graph.tarstream import TarStream
+from pyker.graphdriver import initlayer
+from pyker.graphdriver.archive.pool import WorkerPool
+from pyker.graphdriver.base import GraphDriver, RootfsSpec
+from pyker.libcontainer import syscalls
+from pyker.types.ids import CacheId, ChainId, ContainerId, DiffId
+
+log = logging.getLogger(__name__)
+
+_SPLIT = "tar-split.json.gz"
+_OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OPEN_TREE_CLONE = 1
+
+
+def chain_id(parent: ChainId | None, diff_id: DiffId) -> ChainId:
+    """The chain ID of the layer ``diff_id`` on top of ``parent``. Source: OCI image-spec config.md#layer-chainid."""
+    if parent is None:
+        return ChainId(diff_id)
+    return ChainId("sha256:" + hashlib.sha256(f"{parent} {diff_id}".encode()).hexdigest())
+
+
+def chain_ids(diff_ids: Iterable[DiffId]) -> tuple[ChainId, ...]:
+    """The chain ID of each layer of an image, bottom first."""
+    chain: list[ChainId] = []
+    for diff_id in diff_ids:
+        chain.append(chain_id(chain[-1] if chain else None, diff_id))
+    return tuple(chain)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A read-only layer. ``size`` is the sum of its own files' sizes in bytes."""
+
+    chain_id: ChainId
+    diff_id: DiffId
+    parent: ChainId | None
+    cache_id: CacheId
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Writable:
+    mount_id: CacheId
+    init_id: CacheId
+    top: ChainId | None
+
+
+class LayerStore:
+    """Keeps layers under ``root`` (``image/<driver>/layerdb``), with ``driver``. Thread-safe."""
+
+    def __init__(self, root: str, driver: GraphDriver, *, hidden: str = "") -> None:
+        self._root = root
+        self._sha256 = os.path.join(root, "sha256")
+        self._mounts = os.path.join(root, "mounts")
+        self._tmp = os.path.join(root, "tmp")
+        self._driver = driver
+        self._hidden = hidden
+        self._workers = WorkerPool()
+        self._lock = threading.RLock()
+        self._layers: dict[ChainId, Layer] = {}
+        self._writable: dict[ContainerId, _Writable] = {}
+        self._references: Counter[ChainId] = Counter()
+        self._holds = 0
+        self._under_way: dict[ChainId, threading.Lock] = {}
+        self._ready_init: set[CacheId] = set()
+        for folder in (self._sha256, self._mounts, self._tmp):
+            os.makedirs(folder, 0o755, exist_ok=True)
+        self._load()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._workers.close()
+
+    # Read-only layers
+
+    def get(self, chain_id: ChainId) -> Layer | None:
+        """The layer, if it is here. Does not keep it here: see ``retain``."""
+        return self._layers.get(chain_id)
+
+    def all(self) -> list[Layer]:
+        """Every layer, in no order."""
+        with self._lock:
+            return list(self._layers.values())
+
+    def chain(self, top: ChainId | None) -> list[Layer]:
+        """The layer ``top`` and those below it, topmost first. Raises NotFound."""
+        found = []
+        while top is not None:
+            layer = self._layers.get(top)
+            if layer is None:
+                raise NotFound(f"layer {top} does not exist")
+            found.append(layer)
+            top = layer.parent
+        return found
+
+    def register(
+        self,
+        blob: str,
+        media_type: str,
+        diff_id: DiffId,
+        parent: ChainId | None,
+        *,
+        cancel: Callable[[], bool],
+        progress: Callable[[int], None],
+    ) -> Layer:
+        """Extract the file ``blob`` as a layer on top of ``parent``, in a worker process; blocks until it is there.
+
+        The compression is told by the data, not by ``media_type``. ``progress`` gets the bytes of the blob read so far.
+        Call it within ``hold``, and make the image there too: what nothing refers to goes when the last hold ends.
+        Registering the same layer twice at once does the work once.
+
+        Raises:
+            Corrupt: the tar is damaged, or its digest is not ``diff_id``. Nothing of it stays.
+            Cancelled: ``cancel()`` became true.
+        """
+        return self._register(blob, parent, cancel=cancel, progress=progress, expected=diff_id)
+
+    def add(self, blob: str, parent: ChainId | None, *, cancel: Callable[[], bool]) -> Layer:
+        """The same for a tar whose diff-id nobody knows yet, as import and load bring it."""
+        return self._register(blob, parent, cancel=cancel, progress=lambda _: None, expected=None)
+
+    def retain(self, chain_id: ChainId) -> Layer | None:
+        """One more reference to the layer, which ``release`` takes back; None if it is not here."""
+        with self._lock:
+            layer = self._layers.get(chain_id)
+            if layer is not None:
+                self._references[chain_id] += 1
+            return layer
+
+    def release(self, chain_id: ChainId) -> list[ChainId]:
+        """Take back one reference. Returns the layers that went away with it, topmost first."""
+        with self._lock:
+            self._references[chain_id] -= 1
+            return self._collect(chain_id)
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """While this is held no layer goes away; with the last hold all go that nothing refers to."""
+        with self._lock:
+            self._holds += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._holds -= 1
+            if not self._holds:
+                self.prune()
+
+    def prune(self) -> list[ChainId]:
+        """Remove every layer that nothing refers to."""
+        with self._lock:
+            return [gone for layer in list(self._layers) for gone in self._collect(layer)]
+
+    def open_tar(self, chain_id: ChainId, *, compression: str = "") -> TarStream:
+        """The layer's tar, byte-identical, as a stream to close; packed anew by a worker if ``compression`` is gzip.
+
+        A read raises Corrupt if the layer's files are not what they were.
+        """
+        layer = self._layers.get(chain_id)
+        if layer is None:
+            raise NotFound(f"layer {chain_id} does not exist")
+        split = os.path.join(self._folder(chain_id), _SPLIT)
+        fds = [
+            os.open(split, os.O_RDONLY | os.O_CLOEXEC),
+            os.open(self._driver.diff_path(layer.cache_id), _OPEN_DIR),
+        ]
+        return TarStream(self._workers, {"operation": "assemble", "compression": compression}, fds)
+
+    def size(self, top: ChainId | None) -> int:
+        """Bytes in the files of all layers from ``top`` down."""
+        return sum(layer.size for layer in self.chain(top))
+
+    def data(self, top: ChainId | None) -> dict[str, str]:
+        """``GraphDriver.Data`` of an image."""
+        if top is None:
+            return {}
+        first, *below = (layer.cache_id for layer in self.chain(top))
+        return self._driver.data(first, below)
+
+    # Containers' layers
+
+    def create_rw(self, container_id: ContainerId, top: ChainId | None, storage_opt: dict[str, str]) -> None:
+        """Make a container's layer on top of ``top``. Raises NotFound if the layer is not here."""
+        mount_id = CacheId(secrets.token_hex(32))
+        if top == HOST_CHAIN:
+            init_id = CacheId("")
+            self._create_host(mount_id)
+        else:
+            if top is not None and self.retain(top) is None:
+                raise NotFound(f"layer {top} does not exist")
+            try:
+                below = [layer.cache_id for layer in self.chain(top)]
+                init_id = self._init_layer(top, below)
+                self._driver.create_rw(mount_id, [init_id, *below], storage_opt=storage_opt)
+            except BaseException:
+                if top is not None:
+                    self.release(top)
+                raise
+        folder = os.path.join(self._mounts, container_id)
+        os.mkdir(folder, 0o755)
+        durable.write(os.path.join(folder, "mount-id"), mount_id)
+        if init_id:
+            durable.write(os.path.join(folder, "init-id"), init_id)
+        if top is not None:
+            durable.write(os.path.join(folder, "parent"), top)
+        self._writable[container_id] = _Writable(mount_id, init_id, top)
+
+    def create_host_rw(self, container_id: ContainerId) -> None:
+        """Make a container's layer over the machine's own root file system."""
+        self.create_rw(container_id, HOST_CHAIN, {})
+
+    def rootfs(self, container_id: ContainerId, *, readonly: bool = False) -> RootfsSpec:
+        """Describe the container's root file system."""
+        layer = self._rw(container_id)
+        if layer.top == HOST_CHAIN:
+            return self._driver.host_rootfs(layer.mount_id)
+        below = [lower.cache_id for lower in self.chain(layer.top)]
+        return self._driver.rootfs(layer.mount_id, [layer.init_id, *below], readonly=readonly)
+
+    def remove_rw(self, container_id: ContainerId) -> None:
+        """Free the container's layer. Removing what is not there is not an error."""
+        layer = self._writable.get(container_id)
+        if layer is None:
+            return
+        self._driver.remove(layer.mount_id)
+        self._remove_folder(os.path.join(self._mounts, container_id))
+        self._writable.pop(container_id, None)
+        if layer.top is not None and layer.top != HOST_CHAIN:
+            self.release(layer.top)
+
+    def size_rw(self, container_id: ContainerId) -> int:
+        """Bytes in what the container has written; for a driver without a union, what it has beyond its image."""
+        layer = self._rw(container_id)
+        size = _size_of(self._driver.diff_path(layer.mount_id))
+        if self._driver.whiteout_style() == "none" and layer.init_id:
+            size = max(0, size - _size_of(self._driver.diff_path(layer.init_id)))
+        return size
+
+    def _rw(self, container_id: ContainerId) -> _Writable:
+        layer = self._writable.get(container_id)
+        if layer is None:
+            raise NotFound(f"the container {container_id} has no layer")
+        return layer
+
+    def _init_layer(self, top: ChainId | None, below: list[CacheId]) -> CacheId:
+        """The shared layer of mount points above ``top``; made when the first container asks for it."""
+        seed = hashlib.sha256(f"init {top or 'scratch'}".encode()).hexdigest()
+        init_id = CacheId(f"{seed}-init")
+        if init_id in self._ready_init:
+            return init_id
+        with self._chain_lock(ChainId(init_id)):
+            if init_id not in self._ready_init:
+                folder = self._driver.create(init_id, below)
+                union = self._driver.whiteout_style() == "overlay"
+                initlayer.populate(folder, [self._driver.diff_path(c) for c in below] if union else [folder])
+                self._driver.commit(init_id)
+                self._ready_init.add(init_id)
+        return init_id
+
+    def _create_host(self, mount_id: CacheId) -> None:
+        folder = self._driver.create_host_rw(mount_id)
+        # A clone of the mount alone: what is mounted below "/" is not part of the view.
+        root = syscalls.open_tree(-100, "/", _OPEN_TREE_CLONE | os.O_CLOEXEC)
+        try:
+            view = [f"/proc/self/fd/{root}"]
+            initlayer.populate(folder, view)
+            if self._hidden:
+                initlayer.hide(folder, os.path.realpath(self._hidden), view)
+        finally:
+            os.close(root)
+
+    # Below this line: how it is done
+
+    def _folder(self, chain_id: ChainId) -> str:
+        return os.path.join(self._sha256, chain_id.removeprefix("sha256:"))
+
+    def _chain_lock(self, chain_id: ChainId) -> threading.Lock:
+        with self._lock:
+            return self._under_way.setdefault(chain_id, threading.Lock())
+
+    def _register(
+        self,
+        blob: str,
+        parent: ChainId | None,
+        *,
+        cancel: Callable[[], bool],
+        progress: Callable[[int], None],
+        expected: DiffId | None,
+    ) -> Layer:
+        known = chain_id(parent, expected) if expected is not None else ChainId(secrets.token_hex(16))
+        with self._chain_lock(known):
+            try:
+                with self._lock:
+                    layer = self._layers.get(known)
+                    if layer is not None:
+                        return layer
+                    if parent is not None and self.retain(parent) is None:
+                        raise NotFound(f"layer {parent} does not exist")
+                try:
+                    return self._extract(blob, parent, cancel, progress, expected)
+                finally:
+                    if parent is not None:
+                        self._references[parent] -= 1
+            finally:
+                with self._lock:
+                    self._under_way.pop(known, None)
+
+    def _extract(
+        self,
+        blob: str,
+        parent: ChainId | None,
+        cancel: Callable[[], bool],
+        progress: Callable[[int], None],
+        expected: DiffId | None,
+    ) -> Layer:
+        cache_id = CacheId(secrets.token_hex(32))
+        work = os.path.join(self._tmp, f"write-set-{cache_id[:16]}")
+        os.mkdir(work, 0o700)
+        fds: list[int] = []
+        try:
+            folder = self._driver.create(cache_id, [layer.cache_id for layer in self.chain(parent)])
+            split = os.path.join(work, _SPLIT)
+            fds.append(os.open(blob, os.O_RDONLY | os.O_CLOEXEC))
+            fds.append(os.open(folder, _OPEN_DIR))
+            fds.append(os.open(split, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+            request = {"operation": "apply", "whiteouts": self._driver.whiteout_style()}
+            done = self._workers.run(request, fds, cancel=cancel, progress=progress)
+            if expected is not None and done["diff_id"] != expected:
+                raise Corrupt(
+                    "layers from manifest don't match image configuration: "
+                    f"the layer is {done['diff_id']}, not {expected}"
+                )
+            layer = Layer(chain_id(parent, done["diff_id"]), done["diff_id"], parent, cache_id, done["size"])
+            self._driver.commit(cache_id)
+            return self._admit(layer, work)
+        except OSError as error:
+            self._abandon(cache_id, work)
+            raise KernelError.from_oserror(error, syscall="write", stage="register layer") from error
+        except BaseException:
+            self._abandon(cache_id, work)
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _admit(self, layer: Layer, work: str) -> Layer:
+        """Rename the finished record into place; another one that was first wins."""
+        durable.write(os.path.join(work, "diff"), layer.diff_id)
+        durable.write(os.path.join(work, "size"), str(layer.size))
+        durable.write(os.path.join(work, "cache-id"), layer.cache_id)
+        if layer.parent is not None:
+            durable.write(os.path.join(work, "parent"), layer.parent)
+        with self._lock:
+            other = self._layers.get(layer.chain_id)
+            if other is not None:
+                self._abandon(layer.cache_id, work)
+                return other
+            os.rename(work, self._folder(layer.chain_id))
+            self._layers[layer.chain_id] = layer
+            if layer.parent is not None:
+                self._references[layer.parent] += 1
+        return layer
+
+    def _abandon(self, cache_id: CacheId, work: str) -> None:
+        self._driver.remove(cache_id)
+        self._remove_folder(work)
+
+    def _collect(self, chain_id: ChainId) -> list[ChainId]:
+        """Remove the layer if nothing refers to it, then the one below, and so on. The lock is held."""
+        gone: list[ChainId] = []
+        current: ChainId | None = chain_id
+        while current is not None and self._references[current] <= 0 and not self._holds:
+            layer = self._layers.pop(current, None)
+            if layer is None:
+                break
+            del self._references[current]
+            # The record first: a folder without one is a leftover that start-up removes.
+            self._remove_folder(self._folder(current))
+            seed = hashlib.sha256(f"init {current}".encode()).hexdigest()
+            init_id = CacheId(f"{seed}-init")
+            self._ready_init.discard(init_id)
+            self._driver.remove(init_id)
+            self._driver.remove(layer.cache_id)
+            gone.append(current)
+            current = layer.parent
+            if current is not None:
+                self._references[current] -= 1
+        return gone
+
+    @staticmethod
+    def _remove_folder(path: str) -> None:
+        """Delete a record: a folder of small files."""
+        try:
+            for name in os.listdir(path):
+                os.unlink(os.path.join(path, name))
+            os.rmdir(path)
+        except FileNotFoundError:
+            return
+
+    def _load(self) -> None:
+        """Read what is recorded; drop what is half there."""
+        for name in os.listdir(self._tmp):
+            self._remove_folder(os.path.join(self._tmp, name))
+        found: dict[ChainId, Layer] = {}
+        for name in os.listdir(self._sha256):
+            layer = self._read(ChainId(f"sha256:{name}"))
+            if layer is not None:
+                found[layer.chain_id] = layer
+        whole = {chain: layer for chain, layer in found.items() if self._rests_on(found, layer)}
+        for name in os.listdir(self._sha256):
+            if f"sha256:{name}" not in whole:
+                log.warning("dropping the incomplete layer sha256:%s", name)
+                self._remove_folder(os.path.join(self._sha256, name))
+        self._layers = whole
+        for layer in whole.values():
+            if layer.parent is not None:
+                self._references[layer.parent] += 1
+        certain = self._load_writable()
+        keep = {layer.cache_id for layer in whole.values()}
+        for writable in self._writable.values():
+            keep.update((writable.mount_id, writable.init_id))
+        if certain:
+            for name in self._driver.prune(keep):
+                log.info("removed the leftover %s of graphdriver %s", name, self._driver.name)
+
+    def _read(self, chain: ChainId) -> Layer | None:
+        folder = self._folder(chain)
+        diff, cache, size, parent = (
+            durable.read(os.path.join(folder, n)) for n in ("diff", "cache-id", "size", "parent")
+        )
+        below = ChainId(parent) if parent else None
+        if not (diff and cache and size.isdigit()) or chain_id(below, DiffId(diff)) != chain:
+            return None
+        if not self._driver.exists(CacheId(cache)):
+            return None
+        return Layer(chain, DiffId(diff), below, CacheId(cache), int(size))
+
+    @staticmethod
+    def _rests_on(found: dict[ChainId, Layer], layer: Layer) -> bool:
+        while layer.parent is not None:
+            if layer.parent not in found:
+                return False
+            layer = found[layer.parent]
+        return True
+
+    def _load_writable(self) -> bool:
+        """Read the containers' layers; False if one cannot be told, so that nothing unknown may be deleted."""
+        certain = True
+        for name in os.listdir(self._mounts):
+            folder = os.path.join(self._mounts, name)
+            mount_id, init_id, parent = (
+                durable.read(os.path.join(folder, n)) for n in ("mount-id", "init-id", "parent")
+            )
+            if not mount_id or not self._driver.exists(CacheId(mount_id)):
+                log.warning("the layer of container %s cannot be found: %s is empty or wrong", name, folder)
+                certain = certain and bool(mount_id)
+                continue
+            top = ChainId(parent) if parent else None
+            if top is not None and top != HOST_CHAIN:
+                if top not in self._layers:
+                    log.warning("the image of container %s has lost its layer %s", name, top)
+                else:
+                    self._references[top] += 1
+            self._writable[ContainerId(name)] = _Writable(CacheId(mount_id), CacheId(init_id), top)
+        return certain
+
+
+def _size_of(folder: str) -> int:
+    """Bytes of everything but folders, each inode once."""
+    total = 0
+    seen: set[int] = set()
+    todo = [folder]
+    while todo:
+        with os.scandir(todo.pop()) as listing:
+            for item in listing:
+                if item.is_dir(follow_symlinks=False):
+                    todo.append(item.path)
+                    continue
+                found = item.stat(follow_symlinks=False)
+                if found.st_nlink > 1:
+                    if found.st_ino in seen:
+                        continue
+                    seen.add(found.st_ino)
+                total += found.st_size
+    return total
