@@ -134,6 +134,8 @@ class CreateHandlers:
                 network_settings=NetworkSettings(networks=_endpoints(host_config, job.networking)),
                 mount_points=plan.points,
             )
+            self._graph.hold(container_id, source.image_id)
+            undo.callback(self._graph.release, container_id)
             self._store.add(container)
             undo.pop_all()
         for volume in plan.created:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Protocol
+from contextlib import suppress
 
 from pyker.container import state
 from pyker.container.record import Container
@@ -14,18 +14,13 @@ from pyker.daemon.events import EventBus
 from pyker.daemon.processes import Processes
 from pyker.daemon.waiters import Waiters
 from pyker.errors import Conflict, NotFound, PykerError, SystemFailure
+from pyker.graph.graph import Graph
 from pyker.jobs.containers import WaitResult
 from pyker.libcontainer.syscalls import remove_tree
 from pyker.types.events import Event
 from pyker.types.ids import ContainerId
 
 log = logging.getLogger("pyker.daemon")
-
-
-class WritableLayers(Protocol):
-    """What removal needs of the graph."""
-
-    def remove_rw(self, container_id: ContainerId) -> None: ...
 
 
 class Remover:
@@ -35,7 +30,7 @@ class Remover:
         self,
         store: ContainerStore,
         volumes: VolumeStore,
-        layers: WritableLayers,
+        graph: Graph,
         processes: Processes,
         waiters: Waiters,
         bus: EventBus,
@@ -43,7 +38,7 @@ class Remover:
     ) -> None:
         self._store = store
         self._volumes = volumes
-        self._layers = layers
+        self._graph = graph
         self._processes = processes
         self._waiters = waiters
         self._bus = bus
@@ -63,8 +58,10 @@ class Remover:
         Raises SystemFailure if something cannot be deleted; the container is ``dead`` then and can be removed again.
         """
         try:
-            self._layers.remove_rw(container.id)
-            remove_tree(state_folder(self._exec_root, container.id))
+            self._graph.layers.remove_rw(container.id)
+            self._graph.release(container.id)
+            with suppress(FileNotFoundError):
+                remove_tree(state_folder(self._exec_root, container.id))
             self._store.remove(container)
         except (PykerError, OSError) as error:
             message = f"container {container.id}: cannot remove: {error}"

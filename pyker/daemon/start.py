@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -215,7 +216,8 @@ class StartHandlers:
             ctx.run(ReleaseInterface(container=container.id))
         if plan.mounted:
             publish_unmounts(self._bus, container)
-        remove_tree(state_folder(self._options.exec_root, container.id))
+        with suppress(FileNotFoundError):
+            remove_tree(state_folder(self._options.exec_root, container.id))
         before = self._store.find(container.id) or container
         failed = state.start_failed(before, failure.exit_code, failure.error.message)
         try:
