@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 
@@ -12,11 +13,12 @@ from pyker.engine.job import JobContext
 from pyker.errors import InvalidParameter, PykerError, SystemFailure, Unauthorized
 from pyker.jobs.images import Pull, Pulled, PullLayer, Push, PushLayer, RegistryAuth
 from pyker.jobs.system import Auth, AuthResult
-from pyker.registry.answers import Refused
+from pyker.registry.answers import NoCredentials, Refused
 from pyker.registry.auth import Credentials
 from pyker.registry.client import RegistryClient, Repository
 from pyker.registry.downloads import Downloads, Wait, wait_for
-from pyker.registry.platforms import host_platform, parse_platform
+from pyker.registry.manifests import Platform
+from pyker.registry.platforms import host_platform, parse_platform, suits
 from pyker.registry.slots import Slots
 from pyker.types.events import Event, Progress
 from pyker.types.ids import Digest, ImageId
@@ -88,7 +90,18 @@ class TransferHandlers:
             raise told(error, reference) from error
         news = "Downloaded newer image" if pulled.newer else "Image is up to date"
         ctx.emit(Progress(status=f"Status: {news} for {reference.familiar}"))
+        if job.platform:
+            self._warn(pulled, platform, ctx)
         return pulled
+
+    def _warn(self, pulled: Pulled, wanted: Platform, ctx: JobContext) -> None:
+        """Say so if the registry's only image is one for another platform than the user asked for."""
+        parsed = json.loads(self._store.image_config(pulled.image_id) or b"{}")
+        actual = Platform(architecture=str(parsed.get("architecture", "")), variant=str(parsed.get("variant", "")))
+        if not suits(actual, wanted):
+            reason = f"does not match the specified platform: wanted {wanted}, actual: {actual}"
+            name = parse(pulled.reference).familiar_name
+            ctx.emit(Progress(status=f"WARNING: image with reference {name} was found but {reason}"))
 
     def push(self, job: Push, ctx: JobContext) -> None:
         """Send one image, or without a tag every one of a repository."""
@@ -113,7 +126,11 @@ class TransferHandlers:
                 attributes = {"name": name.familiar_name}
                 self._publish(Event(kind="image", action="push", actor_id=name.familiar, attributes=attributes))
 
-        self._client.first(reference.domain, reference.path, _credentials(job.auth), send, push=True, cancel=ctx.cancel)
+        credentials = _credentials(job.auth)
+        try:
+            self._client.first(reference.domain, reference.path, credentials, send, push=True, cancel=ctx.cancel)
+        except NoCredentials as error:
+            raise Refused(error.words, code=error.code) from error
 
     def auth(self, job: Auth, ctx: JobContext) -> AuthResult:
         """Try the credentials at the registry. Raises Unauthorized if they are wrong; nothing is kept."""
@@ -124,7 +141,9 @@ class TransferHandlers:
         try:
             self._client.first(domain, "", credentials, Repository.login, push=True, cancel=ctx.cancel)
         except Refused as error:
-            if error.status in (401, 403):
+            if error.status:
+                raise Unauthorized(error.message) from error
+            if error.code in ("UNAUTHORIZED", "DENIED"):
                 raise Unauthorized(error.message) from error
             raise
         return AuthResult(status="Login Succeeded")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from pyker.daemon.transfer_store import Origin, TransferStore, chain_ids
 from pyker.engine.job import CancelToken, JobContext
-from pyker.errors import InvalidParameter, NotFound, PykerError
+from pyker.errors import Cancelled, InvalidParameter, NotFound, PykerError, SystemFailure
 from pyker.jobs.images import PullLayer
 from pyker.registry.answers import BadAnswer, Refused
 from pyker.registry.client import Repository
@@ -89,13 +89,14 @@ class Puller:
 
         Returns the digest of the manifest or index, the image's ID, and whether that is news under this name.
         """
-        what = reference.digest or reference.tag
-        raw = repository.manifest(what)
+        digest = reference.digest or repository.resolve(reference.tag)
+        raw = repository.manifest(digest or reference.tag)
+        what = reference.canonical if reference.digest else reference.tag
         ctx.emit(Progress(status=f"Pulling from {reference.path}", id=what))
         manifest = self._image_manifest(repository, raw, platform)
         image_id = ImageId(manifest.config.digest)
         if self._store.image_config(image_id) is None:
-            config = repository.blob(manifest.config, CONFIG_MAX_BYTES, "image configuration")
+            config = self._config(repository, manifest)
             parsed = parse_config(config, len(manifest.layers))
             diff_ids = tuple(DiffId(item) for item in (parsed.get("rootfs") or {}).get("diff_ids") or ())
             held: list[ChainId] = []
@@ -108,6 +109,15 @@ class Puller:
         newer = self._name(reference, raw.digest, image_id)
         ctx.emit(Progress(status=f"Digest: {raw.digest}"))
         return raw.digest, image_id, newer
+
+    @staticmethod
+    def _config(repository: Repository, manifest: Manifest) -> bytes:
+        try:
+            return repository.blob(manifest.config, CONFIG_MAX_BYTES, "image config")
+        except Cancelled:
+            raise
+        except PykerError as error:
+            raise SystemFailure(f"error pulling image configuration: {error.message}") from error
 
     def _image_manifest(self, repository: Repository, raw: Raw, platform: Platform) -> Manifest:
         for _depth in range(_NESTED_MAX + 1):
@@ -247,5 +257,7 @@ def told(error: PykerError, reference: Reference) -> PykerError:
             return NotFound(f"repository {reference.familiar_name} not found: {error.message}")
         case "MANIFEST_UNKNOWN":
             return NotFound(f"manifest for {reference.familiar} not found: {error.message}")
+        case "BLOB_UNKNOWN":
+            return SystemFailure("unknown blob", hint="the registry lacks a part of this image: push it again")
         case _:
             return error

@@ -14,12 +14,7 @@ from pyker.errors import SystemFailure
 
 ERROR_BODY_MAX_BYTES = 8192
 
-_CODES = {
-    401: "UNAUTHORIZED",
-    403: "DENIED",
-    404: "UNKNOWN",
-    429: "TOOMANYREQUESTS",
-}
+_CODES = {401: "UNAUTHORIZED", 429: "TOOMANYREQUESTS"}
 
 
 class Refused(SystemFailure):
@@ -37,6 +32,17 @@ class Refused(SystemFailure):
     def passing(self) -> bool:
         """True if the same request may succeed a little later."""
         return self.status in (408, 425, 429) or self.status >= 500
+
+
+class NoCredentials(Refused):
+    """The registry wants a name and a password, and the user gave none. ``what`` is the request."""
+
+    reference = "registry-no-credentials"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: {self.words}", code="UNAUTHORIZED")
+
+    words = "no basic auth credentials"
 
 
 class Unreachable(SystemFailure):
@@ -64,20 +70,14 @@ def refusal(status: int, body: bytes, headers: dict[str, str]) -> Refused:
         return Refused(
             f"received unexpected HTTP status: {status_line(status)}", status=status, retry_after_s=retry_after_s
         )
-    code, message = _first_error(status, body)
-    if not code:
-        text = body[:512].decode("utf-8", "replace")
-        if status in (401, 403, 429):
-            code, message = _CODES[status], _default_message(status)
-        else:
-            problem = f"no error details found in HTTP response body: {_quoted(text)}"
-            return Refused(
-                f"error parsing HTTP {status} response body: {problem}",
-                code=_CODES.get(status, ""),
-                status=status,
-                retry_after_s=retry_after_s,
-            )
-    return Refused(f"{_spoken(code)}: {message}", code=code, status=status, retry_after_s=retry_after_s)
+    code, message, problem = _first_error(status, body)
+    if code:
+        return Refused(f"{_spoken(code)}: {message}", code=code, status=status, retry_after_s=retry_after_s)
+    if status == 401:
+        return Refused("unauthorized: authentication required", code="UNAUTHORIZED", status=status)
+    text = json.dumps(body[:512].decode("utf-8", "replace"), ensure_ascii=False)
+    message = f"error parsing HTTP {status} response body: {problem}: {text}"
+    return Refused(message, status=status, retry_after_s=retry_after_s)
 
 
 def status_line(status: int) -> str:
@@ -88,38 +88,31 @@ def status_line(status: int) -> str:
         return str(status)
 
 
-def _default_message(status: int) -> str:
-    return {
-        401: "authentication required",
-        403: "requested access to the resource is denied",
-        429: "too many requests to the registry",
-    }[status]
-
-
-def _first_error(status: int, body: bytes) -> tuple[str, str]:
+def _first_error(status: int, body: bytes) -> tuple[str, str, str]:
+    """The code and message of the first error, or two empty strings and why there is none."""
+    if not body.strip():
+        return "", "", "unexpected end of JSON input"
     try:
         parsed: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return "", ""
+        first = body.strip()[:1].decode("latin-1")
+        return "", "", f"invalid character '{first}' looking for beginning of value"
+    problem = "no error details found in HTTP response body"
     if not isinstance(parsed, dict):
-        return "", ""
+        return "", "", problem
     details = parsed.get("details")
     if isinstance(details, str) and details:
-        return _CODES.get(status, "UNKNOWN"), details
+        return _CODES.get(status, "UNKNOWN"), details, ""
     errors = parsed.get("errors")
     if not isinstance(errors, list) or not errors or not isinstance(errors[0], dict):
-        return "", ""
+        return "", "", problem
     code = str(errors[0].get("code", "")) or "UNKNOWN"
     message = str(errors[0].get("message", ""))
-    return code.upper()[:64], (message or _spoken(code))[:1024]
+    return code.upper()[:64], (message or _spoken(code))[:1024], ""
 
 
 def _spoken(code: str) -> str:
     return code.replace("_", " ").lower()
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
 
 
 def _retry_after(value: str) -> float:

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-from pyker.registry.answers import BadAnswer, Refused
+from pyker.registry.answers import BadAnswer, NoCredentials, Refused
 from pyker.registry.cancel import Cancel
 from pyker.registry.challenge import Challenge
 from pyker.registry.config import RegistryConfig
@@ -130,7 +130,7 @@ class Authorizer:
         if any(item.scheme == "basic" for item in self.challenges):
             basic = self._credentials.basic
             if not basic:
-                raise Refused(f"{what}: no basic auth credentials", code="UNAUTHORIZED")
+                raise NoCredentials(what)
             return basic
         return ""
 
@@ -153,7 +153,7 @@ class Authorizer:
         try:
             token, life_s = self._fetch(realm, service, wanted, cancel)
         except Refused as error:
-            raise Refused(f"{what}: {error.message}", code=error.code, status=error.status) from error
+            raise Refused(f"{what}: {error.message}", code=error.code) from error
         self._tokens.put(key, token, life_s)
         return token
 

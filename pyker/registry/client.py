@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 from pyker.errors import Corrupt
-from pyker.registry.answers import BadAnswer, Refused, Unreachable
+from pyker.registry.answers import BadAnswer, Refused, Unreachable, status_line
 from pyker.registry.auth import NO_CREDENTIALS, Authorizer, Credentials, TokenCache
 from pyker.registry.cancel import NEVER, Cancel
 from pyker.registry.challenge import parse_challenges
@@ -133,8 +133,15 @@ class Repository:
 
     def login(self) -> None:
         """``GET /v2/`` with the credentials. Raises Refused if they are wrong."""
-        with self.request("GET", f"{self.endpoint.url}/v2/", (200,), ()):
-            return
+        url = f"{self.endpoint.url}/v2/"
+        try:
+            with self.request("GET", url, (200,), ()):
+                return
+        except Refused as error:
+            if not error.status:
+                raise
+            reason = f"login attempt to {url} failed with status: {status_line(error.status)}"
+            raise Refused(reason, code=error.code, status=error.status) from error
 
     def url(self, suffix: str) -> str:
         """``suffix`` is what follows the repository's name, such as ``manifests/latest``."""
@@ -188,6 +195,21 @@ class Repository:
     def push_scope(self) -> tuple[str, ...]:
         """The right to push here."""
         return (f"repository:{self.path}:pull,push",)
+
+    def resolve(self, tag: str) -> str:
+        """The digest that ``tag`` stands for now, or "" if the registry does not tell without sending the manifest.
+
+        It costs nothing where pulls are counted.
+        """
+        try:
+            url = self.url(f"manifests/{tag}")
+            with self.request("HEAD", url, (200,), self._pull, headers={"Accept": ACCEPT}) as answer:
+                digest = answer.headers.get("docker-content-digest", "")
+        except Refused as error:
+            if error.status:
+                return ""  # a HEAD's refusal has no body: let the GET say why
+            raise
+        return digest if is_digest(digest) else ""
 
     def manifest(self, reference: str) -> Raw:
         """Fetch a manifest or index by tag or digest; its bytes are checked against every digest that is known."""

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pyker.errors import Corrupt, InvalidParameter, NotSupported
+from pyker.errors import Corrupt, InvalidParameter, NotSupported, SystemFailure
 from pyker.registry.answers import BadAnswer
 from pyker.types.ids import Digest
 from pyker.types.reference import is_digest
@@ -49,6 +49,7 @@ _LAYER_TYPES = frozenset(
     }
 )
 _CONFIG_TYPES = frozenset({DOCKER_CONFIG, OCI_CONFIG, "application/octet-stream", ""})
+_PLUGIN_CONFIG = "application/vnd.docker.plugin.v1+json"
 _ENTRIES_MAX = 2048
 _SIZE_MAX = 1 << 50
 
@@ -122,7 +123,8 @@ def parse(raw: Raw) -> Manifest | Index:
     """Read a manifest or an index.
 
     Raises:
-        NotSupported: it is of schema 1, or not an image (a chart, a plugin, an artifact).
+        NotSupported: it is of schema 1, or of a type nobody knows.
+        SystemFailure: it is not an image (a chart, a plugin, an artifact).
         BadAnswer: it is malformed, or could be read as two different things (CVE-2021-41190).
     """
     try:
@@ -137,8 +139,9 @@ def parse(raw: Raw) -> Manifest | Index:
         return Index(digest=raw.digest, media_type=media_type, manifests=entries)
     config = _descriptor(parsed.get("config"), raw.digest)
     if config.media_type not in _CONFIG_TYPES:
-        raise NotSupported(
-            f'encountered remote "{config.media_type}"(unknown) when fetching',
+        kind = "plugin" if config.media_type == _PLUGIN_CONFIG else "unknown"
+        raise SystemFailure(
+            f'Encountered remote "{config.media_type}"({kind}) when fetching',
             hint="this name holds something else than a container image",
         )
     layers = _entries(parsed.get("layers"), raw.digest)
@@ -238,7 +241,8 @@ def parse_config(body: bytes, layers: int) -> dict[str, Any]:
     if not isinstance(diff_ids, list) or not all(isinstance(item, str) and is_digest(item) for item in diff_ids):
         raise BadAnswer("the image's configuration has no list of diff-IDs")
     if len(diff_ids) != layers:
-        raise Corrupt(f"mismatched image rootfs and manifest layers: {len(diff_ids)} diff-IDs for {layers} layers")
+        reason = f"{len(diff_ids)} diff-IDs for {layers} layers"
+        raise Corrupt(f"layers from manifest don't match image configuration: {reason}")
     system = parsed.get("os") or "linux"
     if system != "linux":
         raise InvalidParameter(f'image operating system "{system}" cannot be used on this platform')

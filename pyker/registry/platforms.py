@@ -48,7 +48,7 @@ def parse_platform(text: str) -> Platform:
     """``linux/arm/v7``, ``arm64``, ``linux``. Raises InvalidParameter."""
     parts = text.lower().split("/")
     if not 1 <= len(parts) <= 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
-        raise InvalidParameter(f'"{text}" is an invalid platform: it is written os/architecture[/variant]')
+        raise _bad(text)
     system = "linux"
     if parts[0] in ("linux", "windows", "darwin", "freebsd"):
         system = parts.pop(0)
@@ -61,8 +61,13 @@ def parse_platform(text: str) -> Platform:
     if architecture == "arm" and not variant:
         variant = "v7"
     if len(parts) > 2:
-        raise InvalidParameter(f'"{text}" is an invalid platform: it is written os/architecture[/variant]')
+        raise _bad(text)
     return Platform(os=system, architecture=architecture, variant=variant)
+
+
+def _bad(text: str) -> InvalidParameter:
+    hint = "it is written os/architecture[/variant]"
+    return InvalidParameter(f'"{text}": cannot parse platform specifier: invalid argument', hint=hint)
 
 
 def candidates(wanted: Platform) -> tuple[tuple[str, str], ...]:
@@ -80,6 +85,12 @@ def candidates(wanted: Platform) -> tuple[tuple[str, str], ...]:
             return tuple(("arm", older) for older in _ARM[start:])
         case _:
             return ((architecture, variant), (architecture, "")) if variant else ((architecture, ""),)
+
+
+def suits(actual: Platform, wanted: Platform) -> bool:
+    """True if an image made for ``actual`` runs where ``wanted`` does."""
+    system, *pair = _normal(actual)
+    return system == wanted.os and tuple(pair) in candidates(wanted)
 
 
 def choose(index: Index, wanted: Platform) -> Descriptor:

@@ -101,6 +101,7 @@ def _listen(registry: EmbeddedRegistry) -> ThreadingHTTPServer:
         server_version = "pyker-registry"
         sys_version = ""
         timeout = _IDLE_S
+        disable_nagle_algorithm = True  # headers and body are two writes: without it each answer waits for an ACK
 
         def do_GET(self) -> None:
             _answer(registry, self)
