@@ -1,11 +1,13 @@
 """One client's connection: reads requests, has them routed, writes answers, until either side has had enough.
 
-A thread serves it from beginning to end. Requests that were pipelined are answered in order.
+A worker thread serves it while there is something to do; then it waits in the lobby. Requests that were pipelined are
+answered in order.
 """
 
 from __future__ import annotations
 
 import logging
+import select
 import socket
 from contextlib import suppress
 
@@ -15,6 +17,7 @@ from pyker.engine.job import Actor, CancelToken
 from pyker.errors import Cancelled
 from pyker.server.call import Call
 from pyker.server.hangup import HangupWatch
+from pyker.server.lobby import Lobby, Pings
 from pyker.server.reply import COMMON, STREAMED, Reply, date_line, encode, error_reply, json_reply
 from pyker.server.request import (
     RECEIVE_SIZE,
@@ -32,6 +35,8 @@ log = logging.getLogger("pyker.server")
 
 _DRAIN_LIMIT = 256 << 10
 _PING_CACHE_SIZE = 256
+_LINGER_MS = 20
+"""How long a worker waits for a client's next request: most come at once, and then no thread need be woken."""
 
 PING_HEADERS = (
     b"Builder-Version: 1\r\n"
@@ -49,20 +54,27 @@ class HttpServer:
         self.engine = engine
         self.router = router
         self.hangups = HangupWatch()
+        self.lobby: Lobby | None = None
         self.closing = False
-        self.pings: dict[bytes, tuple[bytes, bytes]] = {}
+        self.pings: Pings = {}
 
-    def serve(self, stream: Stream, actor: Actor, *, pollable: bool) -> None:
-        """Serve one connection to its end, and close it."""
+    def serve(self, stream: Stream, actor: Actor, first: bytes = b"", *, pollable: bool) -> bool:
+        """Serve a connection of which ``first`` was read already. True if it is idle and may be parked.
+
+        Otherwise it has come to its end, and is closed. Only a ``pollable`` one (a plain socket) becomes idle.
+        """
+        idle = False
         try:
-            Connection(self, stream, actor, pollable=pollable).run()
+            idle = Connection(self, stream, actor, pollable=pollable).run(first)
         except (OSError, Cancelled):
             log.debug("connection of %s ended early", actor)
         except Exception:
             log.exception("connection of %s broke", actor)
         finally:
-            with suppress(OSError):
-                stream.close()
+            if not idle:
+                with suppress(OSError):
+                    stream.close()
+        return idle
 
 
 class Connection:
@@ -75,20 +87,24 @@ class Connection:
         self._pollable = pollable
         self._parser = RequestParser()
 
-    def run(self) -> None:
-        """Answer requests until the connection ends."""
+    def run(self, first: bytes) -> bool:
+        """Answer requests until the connection ends (False) or has been idle for a moment (True)."""
         parser = self._parser
         receive, send = self._stream.recv, self._stream.sendall
         pings = self._server.pings
-        first = b""
+        more = select.poll()
+        if self._pollable:
+            more.register(self._stream.fileno(), select.POLLIN)
         try:
             while True:
                 whole = b""
                 if not parser.ready:
+                    if not first and self._pollable and not more.poll(_LINGER_MS):
+                        return parser.idle
                     data = first or receive(RECEIVE_SIZE)
                     first = b""
                     if not data:
-                        return
+                        return False
                     if parser.idle:
                         # The same bytes mean the same request: a ping seen before needs no parser.
                         known = pings.get(data)
@@ -97,16 +113,17 @@ class Connection:
                             continue
                         whole = data
                     if not receive_request(self._stream, parser, data):
-                        return
+                        return False
                 request = parser.ready.popleft()
                 if request.path.endswith("/_ping") and self._ping(request, whole if parser.idle else b""):
                     continue
                 if not self._answer(request):
-                    return
+                    return False
                 if request.upgrade:
                     first, parser.tail = parser.tail, b""
         except BadRequest as error:
             self._refuse(error)
+            return False
 
     def _ping(self, request: Request, whole: bytes) -> bool:
         """Answer ``/_ping`` without routing; ``whole`` is the request's bytes if they are known exactly."""

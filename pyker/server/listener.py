@@ -36,7 +36,6 @@ class Listener:
     tls: bool = False
     path: str = ""
     inode: tuple[int, int] = (0, 0)
-    passed: bool = False
 
     def actor(self, connection: socket.socket, peer: object) -> Actor:
         """Who is at the other end, as far as the kernel knows."""
@@ -46,12 +45,6 @@ class Listener:
             return Actor(kind="unix", uid=uid, pid=pid)
         host, port = peer[:2] if isinstance(peer, tuple) else ("", 0)
         return Actor(kind="tcp", name=f"{host}:{port}")
-
-    def stop(self) -> None:
-        """Wake the threads that wait for clients. A passed socket is left alone: it is not only ours."""
-        if not self.passed:
-            with suppress(OSError):
-                self.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Let go of the socket, and remove its file if it still is ours."""
@@ -220,5 +213,5 @@ def _passed_listeners(which: str, *, tls: bool) -> list[Listener]:
         sock = socket.socket(fileno=fd)
         sock.setblocking(True)
         is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
-        listeners.append(Listener(sock, f"fd://{fd}", tls=tls and is_tcp, passed=True))
+        listeners.append(Listener(sock, f"fd://{fd}", tls=tls and is_tcp))
     return listeners

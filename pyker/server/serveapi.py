@@ -1,6 +1,6 @@
-"""The job ``serveapi``: the Docker Server. It listens, and each connection is served by a thread of its own.
+"""The job ``serveapi``: the Docker Server. It listens on every host until it is cancelled.
 
-Threads wait for clients themselves: the one that gets a connection serves it, after making sure that another one waits.
+The job's own thread is the lobby, where connections wait; workers serve them.
 Seed: "Docker Server"; "serveapi" is one job among many.
 """
 
@@ -18,6 +18,7 @@ from pyker.errors import InvalidParameter
 from pyker.jobs.system import ServeApi
 from pyker.server.http import HttpServer
 from pyker.server.listener import Listener, open_listeners
+from pyker.server.lobby import Guest, Lobby
 from pyker.server.router import Router
 from pyker.server.routes import all_routes
 
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("pyker.server")
 
 STACK_SIZE = 512 << 10
-_SPARE_THREADS = 8
 _HTTP_ON_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 _TLS_HANDSHAKE = b"\x16"
+_PEEK_TIMEOUT_S = 10.0
 
 
 class ApiServer:
@@ -51,16 +52,22 @@ class ApiServer:
                 ):
                     stack.callback(listener.close)
                     listeners.append(listener)
-            threading.stack_size(STACK_SIZE)
             for listener in listeners:
-                Acceptor(self._server, listener, context).start()
                 log.info("API listen on %s", listener.address)
             self.addresses = [listener.address for listener in listeners]
-            self.ready.set()
-            ctx.cancel.wait()
+            self._run(Lobby(listeners, self._server.pings, Host(self._server, context).serve), ctx)
+
+    def _run(self, lobby: Lobby, ctx: JobContext) -> None:
+        self._server.lobby = lobby
+        forget = ctx.cancel.on_cancel(lobby.stop)
+        # Handlers are not deep in C; the address space of a thread's usual 8 MiB would only be in the way.
+        threading.stack_size(STACK_SIZE)
+        self.ready.set()
+        try:
+            lobby.run()
+        finally:
+            forget()
             self._server.closing = True
-            for listener in listeners:
-                listener.stop()
             self._server.hangups.cancel_all()
 
 
@@ -76,70 +83,38 @@ def _tls_context(job: ServeApi) -> ssl.SSLContext | None:
     return server_context(cert=job.tls_cert, key=job.tls_key, ca_cert=job.tls_ca_cert, verify=job.tls_verify)
 
 
-class Acceptor:
-    """The threads of one listener."""
+class Host:
+    """Receives guests from the lobby, in a worker thread."""
 
-    def __init__(self, server: HttpServer, listener: Listener, context: ssl.SSLContext | None) -> None:
+    def __init__(self, server: HttpServer, context: ssl.SSLContext | None) -> None:
         self._server = server
-        self._listener = listener
-        self._context = context if listener.tls else None
-        self._lock = threading.Lock()
-        self._waiting = 0
+        self._context = context
 
-    def start(self) -> None:
-        """Begin with one thread."""
-        with self._lock:
-            self._waiting += 1
-        threading.Thread(target=self._loop, name="api", daemon=True).start()
-
-    def _loop(self) -> None:
-        listener = self._listener
-        is_unix = listener.sock.family == socket.AF_UNIX
-        while not self._server.closing:
-            try:
-                connection, peer = listener.sock.accept()
-            except ConnectionError:
-                continue
-            except OSError as error:
-                if self._server.closing or listener.sock.fileno() < 0:
-                    return
-                log.warning("accept on %s: %s", listener.address, error)
-                threading.Event().wait(0.1)
-                continue
-            with self._lock:
-                self._waiting -= 1
-                alone = self._waiting == 0
-            if alone:
-                self.start()
-            try:
-                if not is_unix:
-                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                self._serve(connection, listener.actor(connection, peer))
-            except Exception:
-                log.exception("connection from %s", peer)
-            with self._lock:
-                if self._waiting >= _SPARE_THREADS:
-                    return
-                self._waiting += 1
-
-    def _serve(self, connection: socket.socket, actor: Actor) -> None:
-        if self._context is None:
-            self._server.serve(connection, actor, pollable=True)
+    def serve(self, guest: Guest, first: bytes) -> None:
+        """Serve a guest, and bring it back to the lobby when it is idle."""
+        server = self._server
+        if not guest.listener.tls or self._context is None:
+            if server.serve(guest.sock, guest.actor(), first, pollable=True):
+                if server.closing or server.lobby is None:
+                    guest.sock.close()
+                else:
+                    server.lobby.park(guest)
             return
+        self._serve_tls(guest, self._context)
+
+    def _serve_tls(self, guest: Guest, context: ssl.SSLContext) -> None:
         from pyker.server.tls import TlsStream
 
-        with connection:
-            stream = TlsStream(connection, self._context)
+        actor = guest.actor()
+        with guest.sock as sock:
+            stream = TlsStream(sock, context)
             try:
-                connection.settimeout(10.0)
-                if connection.recv(1, socket.MSG_PEEK) not in (_TLS_HANDSHAKE, b""):
-                    connection.sendall(_HTTP_ON_TLS)
+                sock.settimeout(_PEEK_TIMEOUT_S)
+                if sock.recv(1, socket.MSG_PEEK) not in (_TLS_HANDSHAKE, b""):
+                    sock.sendall(_HTTP_ON_TLS)
                     return
                 name = stream.handshake()
             except OSError as error:
                 log.info("TLS handshake error from %s: %s", actor.name, error)
                 return
-            if name:
-                actor = Actor(kind="tls", name=name)
-            self._server.serve(stream, actor, pollable=False)
+            self._server.serve(stream, Actor(kind="tls", name=name) if name else actor, pollable=False)
