@@ -1,7 +1,7 @@
 """Control groups, version 1, version 2, and both at once.
 
-A cgroup's life: ``open_cgroup`` (no effect yet), ``create`` with limits, a process inside (``join`` by itself,
-``directory_fd`` at its birth, or ``add`` by another), ``oom_fd`` watched, ``set``, ``freeze``, ``thaw``, ``stats``, and
+A cgroup's life: ``open_cgroup`` (no effect yet), ``create`` with limits, a process inside (``birth_fd`` for its clone
+and ``join`` by itself, or ``add`` by another), ``oom_fd`` watched, ``set``, ``freeze``, ``thaw``, ``stats``, and
 ``remove`` when all processes are reaped. Nothing is kept open: any process can open the same path again.
 """
 
@@ -33,11 +33,16 @@ class Cgroup(Protocol):
         ...
 
     def join(self) -> None:
-        """Move the calling process, which must have one thread only; on version 1 this takes microseconds."""
+        """Move the calling process, which must have one thread only. Microseconds on version 1; on version 2 only if
+        it was born inside. Raises: KernelError.
+        """
         ...
 
-    def directory_fd(self) -> int | None:
-        """For clone3(CLONE_INTO_CGROUP), closed by the caller; None on version 1, where it does not work."""
+    def birth_fd(self) -> int:
+        """For clone3(CLONE_INTO_CGROUP): a child born in it needs no move. Works before ``create`` too.
+
+        The caller closes it. -1: nothing to be born in (version 1 without a v2 hierarchy). Raises: KernelError.
+        """
         ...
 
     def set(self, resources: Resources) -> None:

@@ -92,3 +92,11 @@ def make(directory: str) -> None:
             stage="cgroup",
             hint="is the hierarchy mounted read-only, or not delegated to this process?",
         ) from error
+
+
+def open_directory(directory: str) -> int:
+    """An O_PATH descriptor, which the caller closes. Raises: KernelError."""
+    try:
+        return os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise KernelError.from_oserror(error, syscall="open", stage="cgroup") from error

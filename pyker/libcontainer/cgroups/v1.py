@@ -52,20 +52,19 @@ class CgroupV1:
 
     def create(self, resources: Resources) -> None:
         """Make the directories, as far as they are missing, and set the limits. Raises: KernelError, NotSupported."""
-        for directory in self._all():
-            try:
-                files.make(directory)
-            except FileNotFoundError:
-                self._make_parents(directory)
+        for directory in self._directories:
+            self._make(directory)
         cpuset = self._layout.controllers.get("cpuset")
         if cpuset is not None:
             self._fill_cpuset(cpuset)
         self.set(resources)
 
-    def _all(self) -> tuple[str, ...]:
-        return (*self._directories, self._unified) if self._unified else self._directories
-
-    def _make_parents(self, directory: str) -> None:
+    def _make(self, directory: str) -> None:
+        try:
+            files.make(directory)
+            return
+        except FileNotFoundError:
+            pass
         for end in range(1, len(directory) + 1):
             if end == len(directory) or (directory[end] == "/" and not os.path.isdir(directory[:end])):
                 files.make(directory[:end])
@@ -85,23 +84,27 @@ class CgroupV1:
 
         Raises: KernelError.
         """
-        for directory in self._all():
+        for directory in self._directories:
             files.write(directory, "cgroup.procs", str(pid))
 
     def join(self) -> None:
         """Move the calling thread, which must be its process's only one.
 
         A thread that moves itself by ``tasks`` skips the kernel's global lock and its RCU grace period
-        (cgroup_procs_write_start), which would cost milliseconds. Raises: KernelError.
+        (cgroup_procs_write_start), which would cost 5 ms. Raises: KernelError.
         """
         for directory in self._directories:
             files.write(directory, "tasks", "0")
-        if self._unified:
-            files.write(self._unified, "cgroup.procs", "0")
 
-    def directory_fd(self) -> int | None:
-        """None: CLONE_INTO_CGROUP works with version 2 only."""
-        return None
+    def birth_fd(self) -> int:
+        """On a hybrid machine the v2 directory, which holds no limits, but by which systemd tells units apart.
+
+        Moving into it later has no way around the grace period. -1 without a v2 hierarchy. Raises: KernelError.
+        """
+        if not self._unified:
+            return -1
+        self._make(self._unified)
+        return files.open_directory(self._unified)
 
     def pids(self) -> list[int]:
         """Every process inside, and in cgroups below."""
@@ -279,7 +282,7 @@ class CgroupV1:
 
     def remove(self) -> None:
         """Delete the directories; missing ones are fine. Waits two seconds for dying processes. Raises: KernelError."""
-        for directory in self._all():
+        for directory in (*self._directories, *filter(None, [self._unified])):
             remove_directory(directory)
 
     def remove_parent(self) -> None:

@@ -19,6 +19,15 @@ WANTED = ("cpu", "cpuset", "io", "memory", "pids")
 FREEZE_TIMEOUT_S = 10.0
 
 
+def _own_path() -> str:
+    """The v2 cgroup of the calling process, as its own cgroup namespace shows it; "" if that cannot be read."""
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            return next((line[3:].rstrip("\n") for line in file if line.startswith("0::")), "")
+    except OSError:
+        return ""
+
+
 class CgroupV2:
     """A container's directory below the v2 mount point."""
 
@@ -35,14 +44,17 @@ class CgroupV2:
 
     def create(self, resources: Resources) -> None:
         """Make the directory, switch controllers on above it, and set the limits. Raises: KernelError, NotSupported."""
+        self._make()
+        if set(self._available(self._mountpoint)) - set(self._available(self._directory)):
+            self._enable_above(make=False)
+        self.set(resources)
+
+    def _make(self) -> None:
         try:
             files.make(self._directory)
         except FileNotFoundError:
             self._enable_above(make=True)
             files.make(self._directory)
-        if set(self._available(self._mountpoint)) - set(self._available(self._directory)):
-            self._enable_above(make=False)
-        self.set(resources)
 
     def _available(self, directory: str) -> list[str]:
         return [name for name in files.read(directory, "cgroup.controllers").split() if name in WANTED]
@@ -79,15 +91,17 @@ class CgroupV2:
         files.write(self._directory, "cgroup.procs", str(pid))
 
     def join(self) -> None:
-        """Move the calling process; to be born inside (``directory_fd``) is cheaper. Raises: KernelError."""
-        files.write(self._directory, "cgroup.procs", "0")
+        """Move the calling process, unless it was born inside. Raises: KernelError.
 
-    def directory_fd(self) -> int | None:
-        """A descriptor for clone3(CLONE_INTO_CGROUP), which the caller closes. Raises: KernelError."""
-        try:
-            return os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise KernelError.from_oserror(error, syscall="open", stage="cgroup") from error
+        Moving costs an RCU grace period, 5 ms and more, which ``birth_fd`` saves.
+        """
+        if self.path != _own_path():
+            files.write(self._directory, "cgroup.procs", "0")
+
+    def birth_fd(self) -> int:
+        """The directory, made if it is missing, for a process to be born in. Raises: KernelError."""
+        self._make()
+        return files.open_directory(self._directory)
 
     def pids(self) -> list[int]:
         """Every process inside, and in cgroups below."""
