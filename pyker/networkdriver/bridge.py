@@ -7,7 +7,8 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from pyker.errors import Forbidden, InvalidParameter, KernelError, NotSupported
@@ -267,6 +268,16 @@ class BridgeDriver:
                 raise error
         if settings.ip_address:
             self._context.ipam.release(network.id, settings.ip_address)
+
+    def wait_gone(self, endpoints: Iterable[EndpointId], timeout_s: float = 1.0) -> bool:
+        """Wait for interfaces whose namespaces are being taken apart by the kernel; False if some are still there."""
+        names = {host_link(endpoint) for endpoint in endpoints}
+        deadline = time.monotonic() + timeout_s
+        while any(link.name in names for link in self._netlink.links()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def sweep(self, live: set[str]) -> int:
         """Delete host ends of ours that are in one of our bridges and not in ``live``; returns how many."""

@@ -69,7 +69,7 @@ class Networks:
             self._firewall, default_ip=self._options.ip, userland_proxy=self._options.userland_proxy
         )
         self._pool = SandboxPool(namespaces, self._folder, size=self._options.pool_size)
-        self._reaper = Reaper()
+        self._reaper = Reaper(self._demolish, self._pool.quiet_s)
         self._lock = threading.Lock()
         self._networks: dict[NetworkId, Network] = {}
         self._live: dict[ContainerId, Sandbox] = {}
@@ -444,14 +444,23 @@ class Networks:
         if any(sandbox.ports.values()):
             self._ports.unpublish(container_id)
         if sandbox.netns_path:
-            self._reaper.submit(lambda: self._demolish(sandbox))
+            self._reaper.submit(sandbox)
 
-    def _demolish(self, sandbox: Sandbox) -> None:
-        for endpoint in sandbox.endpoints.values():
+    def _demolish(self, sandboxes: Sequence[Sandbox]) -> None:
+        """Unpin the namespaces, which the kernel takes apart with their interfaces; then free the addresses."""
+        for sandbox in sandboxes:
+            try:
+                self._namespaces.remove_netns(sandbox.netns_path)
+            except (PykerError, OSError) as error:
+                _LOG.warning("the network namespace %s cannot be removed: %s", sandbox.netns_path, error)
+        endpoints = [endpoint for sandbox in sandboxes for endpoint in sandbox.endpoints.values()]
+        driver = self._bridge_driver()
+        if driver is not None:
+            driver.wait_gone([EndpointId(endpoint.endpoint_id) for endpoint in endpoints])
+        for endpoint in endpoints:
             network = self._find(endpoint.network_id)
             if network is not None:
                 self._drop_endpoint(self._drivers.get(network.driver), network, endpoint)
-        self._namespaces.remove_netns(sandbox.netns_path)
 
 
 def _now() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import queue
 import threading
 import time
 from collections import deque
@@ -19,12 +18,14 @@ from dataclasses import dataclass
 
 from pyker.errors import PykerError
 from pyker.libcontainer.netlink import Netlink
-from pyker.networkdriver.base import NamespaceMaker
+from pyker.networkdriver.base import NamespaceMaker, Sandbox
 from pyker.types.ids import EndpointId
 
 _QUIET_S = 0.02
 """How long no sandbox may have been taken before the pool is refilled."""
 _RETRY_S = 5.0
+_REAP_QUIET_S, _PATIENCE_S, _BATCH = 0.05, 0.5, 32
+"""Released sandboxes go when nobody started a container for this long, but at the latest after that, or so many."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -103,12 +104,18 @@ class SandboxPool:
         netlink = Netlink(self._namespaces.new_netns(path))
         return RawSandbox(identifier, EndpointId(new_id()), path, netlink)
 
+    def quiet_s(self) -> float:
+        """How long ago the last sandbox was taken."""
+        return time.monotonic() - self._taken_s
+
     def wait_full(self, timeout_s: float) -> bool:
         """Block until the pool is full; for measurements and tests."""
         with self._condition:
             return self._condition.wait_for(lambda: not self._lacks(), timeout_s)
 
     def _lacks(self) -> str:
+        if not self._size:
+            return ""
         if self._attach is not None and len(self._attached) < self._size:
             return "attached"
         return "bare" if len(self._bare) < max(1, self._size // 2) else ""
@@ -118,7 +125,7 @@ class SandboxPool:
             with self._condition:
                 self._condition.wait_for(lambda: self._closing or bool(self._lacks()))
                 while not self._closing:
-                    quiet_s = time.monotonic() - self._taken_s
+                    quiet_s = self.quiet_s()
                     if quiet_s >= _QUIET_S or not (self._attached or self._bare):
                         break
                     self._condition.wait(_QUIET_S - quiet_s)
@@ -152,38 +159,73 @@ class SandboxPool:
 
 
 class Reaper:
-    """Does what can be done later, in order, in a thread of its own. Thread-safe."""
+    """Takes released sandboxes down in a thread of its own, several at once, when nobody is starting a container.
 
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
+    Deleting an interface holds the kernel's one network lock (RTNL) for some 20 ms, so that a start just then would
+    wait as long; deleting many at once holds it hardly longer. ``demolish`` gets each batch. Thread-safe.
+    """
+
+    def __init__(self, demolish: Callable[[list[Sandbox]], None], quiet_s: Callable[[], float]) -> None:
+        self._demolish = demolish
+        self._quiet_s = quiet_s
+        self._condition = threading.Condition()
+        self._waiting: list[Sandbox] = []
+        self._since_s = 0.0
+        self._working = False
+        self._urgent = 0
+        self._closing = False
         self._thread: threading.Thread | None = None
 
-    def submit(self, task: Callable[[], None]) -> None:
-        """Do ``task`` soon. What it raises goes to the log."""
-        with self._lock:
+    def submit(self, sandbox: Sandbox) -> None:
+        """Take ``sandbox`` down soon."""
+        with self._condition:
+            if not self._waiting:
+                self._since_s = time.monotonic()
+            self._waiting.append(sandbox)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="pyker-reaper", daemon=True)
                 self._thread.start()
-        self._queue.put(task)
+            self._condition.notify_all()
 
     def flush(self, timeout_s: float = 30.0) -> bool:
-        """Block until all that was submitted before is done."""
-        done = threading.Event()
-        self.submit(done.set)
-        return done.wait(timeout_s)
+        """Block until all that was submitted before is gone; it is taken down at once."""
+        with self._condition:
+            self._urgent += 1
+            self._condition.notify_all()
+            try:
+                return self._condition.wait_for(lambda: not self._waiting and not self._working, timeout_s)
+            finally:
+                self._urgent -= 1
 
     def close(self) -> None:
-        """Do what is left, and end the thread."""
-        with self._lock:
+        """Take down what is left, and end the thread."""
+        with self._condition:
+            self._closing = True
             thread, self._thread = self._thread, None
+            self._condition.notify_all()
         if thread is not None:
-            self._queue.put(None)
             thread.join()
 
     def _work(self) -> None:
-        while (task := self._queue.get()) is not None:
+        while True:
+            with self._condition:
+                self._working = False
+                self._condition.notify_all()
+                self._condition.wait_for(lambda: bool(self._waiting) or self._closing)
+                while (delay_s := self._delay_s()) > 0:
+                    self._condition.wait(delay_s)
+                batch, self._waiting = self._waiting, []
+                self._working = True
+                if not batch:
+                    return
             try:
-                task()
+                self._demolish(batch)
             except (PykerError, OSError) as error:
-                _LOG.warning("taking a sandbox down: %s", error)
+                _LOG.warning("taking sandboxes down: %s", error)
+
+    def _delay_s(self) -> float:
+        """How long the batch should still wait."""
+        if self._urgent or self._closing or len(self._waiting) >= _BATCH:
+            return 0.0
+        patience_s = self._since_s + _PATIENCE_S - time.monotonic()
+        return min(patience_s, _REAP_QUIET_S - self._quiet_s())

@@ -1,15 +1,95 @@
-"""A NamespaceMaker for tests: it does by fork what the launcher does in the real engine."""
+"""Network namespaces for tests: one of its own for each test, and a NamespaceMaker that forks.
+
+A thread can enter a network namespace by itself, so a test that needs a socket in a container's namespace makes it in a
+thread that entered there; the socket stays in that namespace wherever it is used.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import json
 import os
 import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
 
 from pyker.networkdriver.base import NamespaceMaker
 
-_CLONE_NEWNET = 0x40000000
-_MS_BIND, _MNT_DETACH = 0x1000, 2
+_CLONE_NEWNET, _CLONE_NEWNS = 0x40000000, 0x00020000
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 1 << 18, 2
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Run the calling thread, and all that it starts, in a network and a mount namespace of its own, with lo up."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = [os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("net", "mnt")]
+    directory = os.getcwd()
+    try:
+        if libc.unshare(_CLONE_NEWNET | _CLONE_NEWNS):
+            raise OSError(ctypes.get_errno(), "unshare")
+        try:
+            if libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
+                raise OSError(ctypes.get_errno(), "mount")
+            _loopback_up()
+            yield
+        finally:
+            for descriptor in before:
+                _return_to(libc, descriptor)
+            os.chdir(directory)
+    finally:
+        for descriptor in before:
+            os.close(descriptor)
+
+
+def _return_to(libc: ctypes.CDLL, descriptor: int) -> None:
+    """setns(2) to a mount namespace fails while a thread that was joined already has not quite ended."""
+    deadline = time.monotonic() + 5
+    while libc.setns(descriptor, 0):
+        number = ctypes.get_errno()
+        if number != errno.EINVAL or time.monotonic() > deadline:
+            raise OSError(number, "setns")
+        time.sleep(0.001)
+
+
+def socket_in(netns_path: str, family: int, kind: int) -> socket.socket:
+    """A socket that lives in the namespace pinned at ``netns_path``."""
+    made: list[socket.socket | int] = []
+
+    def make() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open(netns_path) as namespace:
+            if libc.setns(namespace.fileno(), _CLONE_NEWNET):
+                made.append(ctypes.get_errno())
+                return
+        made.append(socket.socket(family, kind))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join()
+    if isinstance(made[0], int):
+        raise OSError(made[0], "setns")
+    return made[0]
+
+
+def ip_json(*arguments: str, netns_path: str = "") -> list[dict[str, Any]]:
+    """What ``ip -j`` says, here or in a pinned namespace."""
+    enter = ["nsenter", f"--net={netns_path}"] if netns_path else []
+    done = subprocess.run([*enter, "ip", "-j", "-d", *arguments], capture_output=True, check=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+    return found
+
+
+def nft_json() -> list[dict[str, Any]]:
+    """The whole ruleset of the current namespace, as the nft program lists it."""
+    done = subprocess.run(["nft", "-j", "list", "ruleset"], capture_output=True, check=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["nftables"]
+    return found
 
 
 class ForkingNamespaceMaker(NamespaceMaker):
