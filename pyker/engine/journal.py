@@ -19,6 +19,8 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from pyker.engine.job import Job, JobRecord
+from pyker.errors import InvalidParameter
+from pyker.types import reference
 from pyker.types.ids import JobId
 
 log = logging.getLogger("pyker.engine.journal")
@@ -73,11 +75,21 @@ class Entry(Protocol):
 
 def subject_of(job: Job[Any]) -> str:
     """What a job is about as far as its arguments tell: the container, exec, image or network that it names."""
-    for name in ("container", "exec_id", "image", "network", "repo"):
+    for name in ("container", "exec_id", "network"):
         value = getattr(job, name, "")
         if isinstance(value, str) and value:
             return value
-    return ""
+    image, tag = getattr(job, "image", ""), getattr(job, "tag", "")
+    return image_subject(image, "" if hasattr(job, "repo") else tag) if isinstance(image, str) and image else ""
+
+
+def image_subject(image: str, tag: str = "") -> str:
+    """One spelling for an image however it was typed: ``busybox:latest``."""
+    text = f"{image}{'@' if ':' in tag else ':'}{tag}" if tag else image
+    try:
+        return reference.parse(text).default_tag().familiar
+    except InvalidParameter:
+        return text
 
 
 def arguments_of(job: Job[Any]) -> dict[str, object]:
@@ -269,7 +281,7 @@ class Journal:
         subject = self._container_called(tree)
         if subject:
             return self._container_story(subject)
-        return self._roots_about(tree)
+        return self._roots_about(tree) or self._roots_about(image_subject(tree))
 
     def _container_called(self, name: str) -> str:
         """The full ID of the newest container with this name or beginning of an ID; "" if the journal knows none."""

@@ -128,6 +128,8 @@ class RequestParser:
         request.path = (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace")
         request.query = query.decode("latin-1")
         self._in_head = False
+        if len(request.url) + sum(len(name) + len(value) for name, value in request.headers.items()) > HEAD_LIMIT:
+            raise BadRequest(431, "the request's head is too large")
         self.ready.append(request)
 
     def on_body(self, body: bytes) -> None:
