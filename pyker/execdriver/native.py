@@ -43,6 +43,7 @@ class NativeProcess:
 
     def __init__(self, control: Socket, started: Started, pidfd: int, *, tty: bool) -> None:
         self._control = control
+        self._lock = threading.Lock()
         self._pid = started.pid
         self._pidfd = pidfd
         self._tty = tty
@@ -55,10 +56,13 @@ class NativeProcess:
         return self._pid
 
     def signal(self, signum: int) -> None:
-        try:
-            sc.pidfd_send_signal(self._pidfd, signum)
-        except ProcessLookupError:
-            raise NotFound(f"process {self._pid} is not running") from None
+        with self._lock:
+            try:
+                if self._pidfd < 0:
+                    raise ProcessLookupError
+                sc.pidfd_send_signal(self._pidfd, signum)
+            except ProcessLookupError:
+                raise NotFound(f"process {self._pid} is not running") from None
 
     def attach(self, attachment: Attachment) -> None:
         try:
@@ -77,7 +81,8 @@ class NativeProcess:
     def release(self) -> None:
         """Let go of the descriptors; the process is not touched. Safe to repeat."""
         self._control.close()
-        pidfd, self._pidfd = self._pidfd, -1
+        with self._lock:
+            pidfd, self._pidfd = self._pidfd, -1
         if pidfd >= 0:
             os.close(pidfd)
 

@@ -51,7 +51,7 @@ from msgspec import Struct
 
 from pyker import errors
 from pyker.errors import KernelError, PykerError, SystemFailure, Unavailable
-from pyker.libcontainer.spec import ContainerSpec, ExitRecord, ProcessSpec
+from pyker.libcontainer.spec import ContainerSpec, ExitRecord, LogSpec, ProcessSpec
 from pyker.libcontainer.syscalls import call_of
 
 Socket = _socket.socket
@@ -148,6 +148,28 @@ class Mapped(Struct, frozen=True, tag=True):
     pass
 
 
+class Begin(Struct, frozen=True, tag=True, kw_only=True):
+    """What the starter hands to the monitor with the process: all that the monitor needs from then on.
+
+    ``outputs`` descriptors follow the pidfd; ``stdin``, ``oom`` and ``listener`` are places among the descriptors,
+    0 for none. ``outlived`` says that the container's other processes would survive its first.
+    """
+
+    pid: int
+    start_time: int
+    tty: bool
+    stdin_once: bool
+    clients: tuple[Streams, ...] = ()
+    log: LogSpec | None = None
+    cgroup_path: str = ""
+    state_dir: str = ""
+    outlived: bool = False
+    outputs: int = 0
+    stdin: int = 0
+    oom: int = 0
+    listener: int = 0
+
+
 class Enter(Struct, frozen=True, tag=True):
     pass
 
@@ -201,10 +223,17 @@ ToMonitor = Attach | Resize | CloseStdin
 FromMonitor = Created | Started | Failure | Oom | Exited | Done
 ToInit = Mapped | Enter
 FromInit = Pty | Ready | Failure
-Message = ToLauncher | ToMonitor | FromMonitor | ToInit | FromInit
+Message = ToLauncher | ToMonitor | FromMonitor | ToInit | FromInit | Begin
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {side: msgspec.msgpack.Decoder(side) for side in (ToLauncher, ToMonitor, FromMonitor, ToInit, FromInit)}
+# A map of few entries, the first of them "type": "Run" or "Exec". Source: msgpack spec, fixmap and fixstr.
+_MONITOR_HEADS = tuple(
+    bytes([0x80 | entries]) + b"\xa4type" + bytes([0xA0 | len(name)]) + name
+    for name in (b"Run", b"Exec")
+    for entries in range(16)
+)
+_begin_decoder = msgspec.msgpack.Decoder(Begin)
 
 
 def pair() -> tuple[Socket, Socket]:
@@ -268,6 +297,11 @@ def decode_request(raw: bytes) -> ToLauncher:
     return _decoders[ToLauncher].decode(raw)  # type: ignore[no-any-return]
 
 
+def is_for_monitor(raw: bytes) -> bool:
+    """Whether a request is a Run or an Exec, told from its first bytes without decoding the rest of it."""
+    return raw.startswith(_MONITOR_HEADS)
+
+
 def receive_from_monitor(channel: Socket, *, wait: bool = True) -> tuple[FromMonitor, list[int]]:
     raw, fds = receive_raw(channel, wait=wait)
     return _decoders[FromMonitor].decode(raw), fds
@@ -276,6 +310,16 @@ def receive_from_monitor(channel: Socket, *, wait: bool = True) -> tuple[FromMon
 def receive_from_daemon(channel: Socket, *, wait: bool = True) -> tuple[ToMonitor, list[int]]:
     raw, fds = receive_raw(channel, wait=wait)
     return _decoders[ToMonitor].decode(raw), fds
+
+
+def receive_from_starter(channel: Socket) -> tuple[Begin, list[int]]:
+    raw, fds = receive_raw(channel)
+    return _begin_decoder.decode(raw), fds
+
+
+def with_places(begin: Begin, outputs: int, places: dict[str, int]) -> Begin:
+    """``begin`` with where its descriptors are."""
+    return msgspec.structs.replace(begin, outputs=outputs, **places)
 
 
 def receive_from_init(channel: Socket) -> tuple[FromInit, list[int]]:

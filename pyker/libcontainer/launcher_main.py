@@ -8,15 +8,17 @@ collector, so that children share its memory. The launcher itself does not even 
 from __future__ import annotations
 
 import _socket
+import contextlib
 import gc
 import os
 import signal
 import sys
 from typing import NoReturn
 
+from pyker.errors import PykerError
 from pyker.libcontainer import handshake, monitor, netns
 from pyker.libcontainer import syscalls as sc
-from pyker.libcontainer.cgroups.layout import layout
+from pyker.libcontainer.cgroups import open_cgroup
 from pyker.libcontainer.handshake import Done, DropNetns, Exec, Failure, NewNetns, OpenNetns, Run, Socket
 
 
@@ -33,7 +35,7 @@ def main(fd: int) -> NoReturn:
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
-    layout()
+    _import_the_rest()
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -42,25 +44,32 @@ def main(fd: int) -> NoReturn:
             raw, fds = handshake.receive_raw(channel)
         except EOFError:
             os._exit(0)
-        if os.fork() == 0:
+        # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own.
+        pid, pidfd = sc.clone3(0)
+        if pid == 0:
             channel.close()
             _child(raw, fds, errors_to)
+        os.close(pidfd)
         for received in fds:
             os.close(received)
 
 
+def _import_the_rest() -> None:
+    """Modules that are imported at their first use: no child should have to. Without cgroups there is nothing to do."""
+    with contextlib.suppress(PykerError):
+        open_cgroup("/warm")
+
+
 def _child(raw: bytes, fds: list[int], errors_to: int) -> NoReturn:
     os.setsid()
+    if handshake.is_for_monitor(raw):
+        monitor.main(raw, fds, errors_to)
     try:
         request = handshake.decode_request(raw)
     except ValueError:
         os._exit(2)
-    del raw
-    match request:
-        case Run() | Exec():
-            monitor.main(request, fds, errors_to)
-        case _:
-            _answer(request, _socket.socket(fileno=fds[0]))
+    assert not isinstance(request, (Run, Exec))
+    _answer(request, _socket.socket(fileno=fds[0]))
 
 
 def _answer(request: NewNetns | OpenNetns | DropNetns, reply: Socket) -> NoReturn:

@@ -1,9 +1,11 @@
 """The monitor: one process a container, from before its first process to after its last.
 
-It is forked by the launcher and outlives it and the daemon. It makes the cgroup, clones init, owns the pipes or the
-terminal, writes the log, serves attached clients, waits for init, writes the exit record and removes the cgroup. The
-daemon that started it talks to it over a socket pair, later daemons over ``monitor.sock`` in the state folder; both
-speak ``pyker.libcontainer.handshake``.
+It is forked by the launcher and outlives it and the daemon. It lets a starter bring the process into being, then owns
+the pipes or the terminal, writes the log, serves attached clients, waits for the process, writes the exit record and
+removes the cgroup. The daemon that asked for it talks to it over a socket pair, later daemons over ``monitor.sock``
+in the state folder; both speak ``pyker.libcontainer.handshake``. An exec has a monitor too, which keeps no files.
+
+It is small: what it does while its container runs touches little of the memory that it shares with the launcher.
 """
 
 from __future__ import annotations
@@ -15,29 +17,13 @@ import signal
 import time
 from typing import NoReturn
 
-from pyker.errors import PykerError, SystemFailure, Unavailable
-from pyker.libcontainer import console, handshake, init, namespaces, setns, statefiles
+from pyker.errors import PykerError, Unavailable
+from pyker.libcontainer import console, handshake, starter, statefiles
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
-from pyker.libcontainer.handshake import (
-    Attach,
-    CloseStdin,
-    Created,
-    Enter,
-    Exec,
-    Exited,
-    Failure,
-    Mapped,
-    Oom,
-    Pty,
-    Ready,
-    Resize,
-    Run,
-    Socket,
-    Started,
-)
+from pyker.libcontainer.handshake import Attach, Begin, CloseStdin, Exited, Oom, Resize, Socket, Started
 from pyker.libcontainer.logfile import JsonFileLog
-from pyker.libcontainer.spec import ExitRecord, ProcessSpec
+from pyker.libcontainer.spec import ExitRecord
 from pyker.libcontainer.streams import STDERR, STDOUT, Poller, StreamPump
 
 DRAIN_S = 1.0
@@ -47,208 +33,42 @@ FLUSH_S = 10.0
 
 
 class Monitor:
-    """Runs one process and stays with it; ``run_container`` and ``run_exec`` are its two lives."""
+    """Stays with one process until it has ended. ``fds`` are those that came with ``begin``; it owns them."""
 
-    def __init__(self, control: Socket, process: ProcessSpec) -> None:
-        self._process = process
-        self._poller = Poller()
+    def __init__(self, control: Socket, client_fds: list[int], begin: Begin, fds: list[int]) -> None:
+        self._begin = begin
+        self._poller = poller = Poller()
         self._controls: list[Socket] = [control]
-        self._pump: StreamPump | None = None
-        self._terminal = -1
-        self._outputs: dict[int, int] = {}
-        self._stdin = -1
-        self._child_ends: tuple[int, int, int] | None = None
-        self._pid = 0
-        self._pidfd = -1
-        self._started = Started(0, 0, {})
-        self._cgroup: Cgroup | None = None
-        self._oom_fd = -1
+        self._pidfd = fds[0]
+        outputs = fds[1 : 1 + begin.outputs]
+        self._terminal = outputs[0] if begin.tty else -1
+        self._oom_fd = fds[begin.oom] if begin.oom else -1
         self._oom_killed = False
         self._listener: Socket | None = None
-        self._state_dir = ""
-        self._log: JsonFileLog | None = None
+        self._log = JsonFileLog(begin.log) if begin.log is not None else None
         self._wait_status: int | None = None
         self._ended_ns = 0
-        self._kill_leftovers = False
-
-    # Starting
-
-    def run_container(self, request: Run, client_fds: list[int]) -> None:
-        """Start a container, serve it to its end. On failure everything is undone and reported."""
-        spec = request.spec
-        try:
-            self._start_container(request, client_fds)
-        except (PykerError, OSError) as error:
-            self._undo()
-            self._send(Failure.of(error, "monitor"))
-            return
-        del request
-        self._kill_leftovers = "pid" not in spec.namespaces or bool(spec.namespaces["pid"])
-        del spec
-        self._serve()
-
-    def _start_container(self, request: Run, client_fds: list[int]) -> None:
-        spec = request.spec
-        namespaces.check(spec.namespaces)
-        self._state_dir = spec.state_dir
-        statefiles.forget_exit(spec.state_dir)
-        self._open_streams()
-        ours, theirs = handshake.pair()
-        cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
-        if spec.namespaces.get("pid"):
-            # Counts for children only: the monitor itself stays outside.
-            namespaces.join("pid", spec.namespaces["pid"])
-        pid, pidfd = sc.clone3(namespaces.new_flags(spec.namespaces))
-        if pid == 0:
-            init.main(spec, theirs, self._child_ends, cgroup, request.sent_ns)
-        self._pid, self._pidfd = pid, pidfd
-        theirs.close()
-        self._close_child_ends()
-        if request.announce:
-            self._send(Created(pid))
-        if spec.namespaces.get("user") == "":
-            namespaces.write_mappings(pid, spec.uid_mappings, spec.gid_mappings)
-            handshake.send(ours, Mapped())
-        if cgroup is not None:
-            self._cgroup = cgroup
-            cgroup.create(spec.resources)
-            if "user" in spec.namespaces:
-                # With the rights of its own user namespace only, init cannot enter by itself.
-                cgroup.add(pid)
-        handshake.send(ours, Enter())
-        if spec.log.driver == "json-file" and spec.log.path:
-            self._log = JsonFileLog(spec.log)
-        self._listener = statefiles.listen(spec.state_dir)
-        stages, warnings = self._wait_for_execve(ours)
-        start_time = statefiles.start_time_of(pid)
-        own = tuple(spec.namespaces)
-        statefiles.write_state(spec.state_dir, spec.id, pid, start_time, spec.cgroup_path, own, self._process)
-        self._begin(stages, warnings, start_time, request.attachments, client_fds)
-
-    def run_exec(self, request: Exec, client_fds: list[int]) -> None:
-        """Run one more process in a container, serve it to its end."""
-        try:
-            self._open_streams()
-            ours, theirs = handshake.pair()
-            target = setns.open_target(request)
-            cgroup = open_cgroup(request.cgroup_path) if request.cgroup_path else None
-            if "pid" in request.namespaces:
-                sc.setns(target, sc.CLONE_NEWPID)
-            pid, pidfd = sc.clone3(0)
-            if pid == 0:
-                setns.main(request, target, theirs, self._child_ends, cgroup)
-            self._pid, self._pidfd = pid, pidfd
-            os.close(target)
-            theirs.close()
-            self._close_child_ends()
-            stages, warnings = self._wait_for_execve(ours)
-            self._begin(stages, warnings, statefiles.start_time_of(pid), request.attachments, client_fds)
-        except (PykerError, OSError) as error:
-            self._undo()
-            self._send(Failure.of(error, "exec"))
-            return
-        del request
-        self._serve()
-
-    def _open_streams(self) -> None:
-        """Pipes for the process, unless it has a terminal; standard input is /dev/null unless it is open."""
-        if self._process.tty:
-            return
-        out_read, out_write = os.pipe2(os.O_CLOEXEC)
-        err_read, err_write = os.pipe2(os.O_CLOEXEC)
-        self._outputs = {out_read: STDOUT, err_read: STDERR}
-        if self._process.open_stdin:
-            stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
-        else:
-            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._child_ends = (stdin, out_write, err_write)
-
-    def _close_child_ends(self) -> None:
-        for fd in self._child_ends or ():
-            os.close(fd)
-        self._child_ends = None
-
-    def _wait_for_execve(self, ours: Socket) -> tuple[dict[str, int], tuple[str, ...]]:
-        """Returns (stages, warnings) once execve succeeded. Raises what the child reports."""
-        ready: Ready | None = None
-        ready_ns = 0
-        while True:
-            try:
-                message, fds = handshake.receive_from_init(ours)
-            except EOFError:
-                break
-            match message:
-                case Pty():
-                    self._terminal, slave = fds
-                    os.close(slave)
-                    self._outputs = {self._terminal: STDOUT}
-                    if self._process.open_stdin:
-                        self._stdin = os.dup(self._terminal)
-                case Ready():
-                    ready, ready_ns = message, time.monotonic_ns()
-                case Failure():
-                    raise message.error()
-        ours.close()
-        if ready is None:
-            _, status = os.waitpid(self._pid, 0)
-            self._pid = 0
-            raise SystemFailure(f"the container's first process died while being set up (wait status {status})")
-        stages = dict(ready.stages)
-        stages["exec"] = time.monotonic_ns() - ready_ns
-        return stages, ready.warnings
-
-    def _begin(
-        self,
-        stages: dict[str, int],
-        warnings: tuple[str, ...],
-        start_time: int,
-        attachments: tuple[handshake.Streams, ...],
-        client_fds: list[int],
-    ) -> None:
-        """Connect everything to the poller and report success."""
-        poller = self._poller
         self._pump = StreamPump(
             poller,
-            self._outputs,
-            self._stdin,
-            tty=self._process.tty,
-            stdin_once=self._process.stdin_once,
+            dict(zip(outputs, (STDOUT, STDERR), strict=False)),
+            fds[begin.stdin] if begin.stdin else -1,
+            tty=begin.tty,
+            stdin_once=begin.stdin_once,
             log=self._log,
         )
-        for fd, streams in zip(client_fds, attachments, strict=True):
+        for fd, streams in zip(client_fds, begin.clients, strict=True):
             self._pump.attach(fd, streams)
         poller.watch(self._pidfd, select.POLLIN, self._process_ended)
-        if self._cgroup is not None:
-            self._oom_fd = self._cgroup.oom_fd() or -1
-            if self._oom_fd >= 0:
-                poller.watch(self._oom_fd, select.POLLIN | select.POLLPRI, self._memory_exhausted)
-        if self._listener is not None:
+        if self._oom_fd >= 0:
+            poller.watch(self._oom_fd, select.POLLIN | select.POLLPRI, self._memory_exhausted)
+        if begin.listener:
+            self._listener = Socket(fileno=fds[begin.listener])
             poller.watch(self._listener.fileno(), select.POLLIN, self._accept)
-        self._started = Started(self._pid, start_time, stages, warnings)
-        control = self._controls[0]
         poller.watch(control.fileno(), select.POLLIN, lambda _: self._command(control))
-        self._send(self._started, (self._pidfd,))
 
-    def _undo(self) -> None:
-        """Nothing is to be left of a start that failed: no process, cgroup, socket or descriptor of a client."""
-        if self._pid:
-            try:
-                sc.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            except OSError:
-                pass
-            os.waitpid(self._pid, 0)
-        self._remove_cgroup()
-        if self._state_dir:
-            statefiles.forget(self._state_dir)
-        if self._log is not None:
-            self._log.close()
-
-    # Serving
-
-    def _serve(self) -> None:
-        """The monitor's life: move bytes and answer until the process has ended and its output is delivered."""
+    def serve(self) -> None:
+        """Move bytes and answer until the process has ended and its output is delivered; then report and tidy up."""
         pump = self._pump
-        assert pump is not None
         drain_until: float | None = None
         flush_until = 0.0
         while True:
@@ -257,7 +77,7 @@ class Monitor:
             if self._wait_status is not None:
                 if drain_until is None:
                     drain_until, flush_until = now + DRAIN_S, now + FLUSH_S
-                    if self._kill_leftovers:
+                    if self._begin.outlived:
                         self._kill_cgroup()
                     deadlines.append(drain_until)
                 if not pump.outputs_ended and now >= drain_until:
@@ -272,7 +92,7 @@ class Monitor:
         self._finish(pump)
 
     def _process_ended(self, _: int) -> None:
-        _, status = os.waitpid(self._pid, 0)
+        _, status = os.waitpid(self._begin.pid, 0)
         self._wait_status = status
         self._ended_ns = time.time_ns()
         self._poller.forget(self._pidfd)
@@ -292,17 +112,21 @@ class Monitor:
         if self._log is not None:
             self._log.close()
         self._remove_cgroup()
-        if self._state_dir:
-            statefiles.write_exit(self._state_dir, record)
-            statefiles.forget(self._state_dir)
+        if self._begin.state_dir:
+            statefiles.write_exit(self._begin.state_dir, record)
+            statefiles.forget(self._begin.state_dir)
         self._send(Exited(record))
         pump.close()
 
+    def _cgroup(self) -> Cgroup | None:
+        return open_cgroup(self._begin.cgroup_path) if self._begin.cgroup_path else None
+
     def _kill_cgroup(self) -> None:
         """Without a PID namespace of its own a container's other processes survive its first: end them."""
-        if self._cgroup is None:
+        cgroup = self._cgroup()
+        if cgroup is None:
             return
-        for pid in self._cgroup.pids():
+        for pid in cgroup.pids():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -313,11 +137,12 @@ class Monitor:
             self._poller.forget(self._oom_fd)
             os.close(self._oom_fd)
             self._oom_fd = -1
-        if self._cgroup is None:
+        cgroup = self._cgroup()
+        if cgroup is None:
             return
         try:
             self._kill_cgroup()
-            self._cgroup.remove()
+            cgroup.remove()
         except PykerError:
             # The exit must be reported all the same; the driver's cleanup tries again.
             return
@@ -334,10 +159,11 @@ class Monitor:
 
     def _check_oom(self) -> bool:
         """Whether the kernel has killed something since the last look."""
-        if self._cgroup is None or self._oom_killed:
+        cgroup = self._cgroup()
+        if cgroup is None or self._oom_killed:
             return False
         try:
-            self._oom_killed = self._cgroup.oom_count() > 0
+            self._oom_killed = cgroup.oom_count() > 0
         except (PykerError, OSError):
             return False
         return self._oom_killed
@@ -352,7 +178,7 @@ class Monitor:
         self._controls.append(control)
         self._poller.watch(fd, select.POLLIN, lambda _: self._command(control))
         try:
-            handshake.send(control, self._started, (self._pidfd,))
+            handshake.send(control, Started(self._begin.pid, self._begin.start_time, {}), (self._pidfd,))
         except Unavailable:
             self._hang_up(control)
 
@@ -364,7 +190,6 @@ class Monitor:
         except (EOFError, OSError):
             self._hang_up(control)
             return
-        assert self._pump is not None
         match message:
             case Attach(streams):
                 self._pump.attach(fds[0], streams)
@@ -391,24 +216,34 @@ class Monitor:
                 self._hang_up(control)
 
 
-def main(request: Run | Exec, fds: list[int], log_errors_to: int) -> NoReturn:
-    """Become the monitor of ``request``. ``fds`` are the control socket and the clients'. Never returns."""
-    control, *client_fds = fds
-    short_id = (request.spec.id if isinstance(request, Run) else request.container_id)[:12]
-    sc.set_name(f"pyker-m:{short_id}")
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+def main(raw: bytes, fds: list[int], errors_to: int) -> NoReturn:
+    """Become the monitor of what ``raw`` asks for. ``fds`` are the control socket and the clients'. Never returns."""
     code = 0
     try:
-        if isinstance(request, Run):
-            monitor = Monitor(_socket.socket(fileno=control), request.spec.process)
-            monitor.run_container(request, client_fds)
-        else:
-            monitor = Monitor(_socket.socket(fileno=control), request.process)
-            monitor.run_exec(request, client_fds)
-    except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace in the daemon's own log
+        sc.set_name("pyker-monitor")
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        control, *client_fds = fds
+        ours, theirs = handshake.pair()
+        starter_pid, starter_pidfd = sc.clone3(0)
+        if starter_pid == 0:
+            starter.main(raw, control, theirs, errors_to)
+        theirs.close()
+        del raw
+        try:
+            begin, received = handshake.receive_from_starter(ours)
+        except EOFError:
+            # The daemon was told by the starter; the child, if there was one, is dead and goes with us.
+            os._exit(1)
+        os.close(starter_pidfd)
+        ours.close()
+        os.waitpid(starter_pid, 0)
+        if errors_to > 2:
+            os.close(errors_to)
+        Monitor(_socket.socket(fileno=control), client_fds, begin, received).serve()
+    except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 
-        os.write(log_errors_to, traceback.format_exc().encode())
+        os.write(errors_to, traceback.format_exc().encode())
         code = 1
     finally:
         os._exit(code)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from pyker.libcontainer.handshake import Socket
-from pyker.libcontainer.spec import ExitRecord, ProcessSpec
+from pyker.libcontainer.spec import ExitRecord
 
 STATE, SOCKET, EXIT = "state.json", "monitor.sock", "exit.json"
 
@@ -55,25 +55,8 @@ def start_time_of(pid: int) -> int:
     return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def write_state(
-    state_dir: str,
-    container_id: str,
-    pid: int,
-    start_time: int,
-    cgroup_path: str,
-    namespaces: tuple[str, ...],
-    process: ProcessSpec,
-) -> None:
+def write_state(state_dir: str, state: State) -> None:
     """Not forced to the disk: after a crash of the machine nothing runs that it could tell of."""
-    state = State(
-        id=container_id,
-        pid=pid,
-        start_time=start_time,
-        monitor_pid=os.getpid(),
-        cgroup_path=cgroup_path,
-        namespaces=namespaces,
-        tty=process.tty,
-    )
     _replace(state_dir, STATE, _encoder.encode(state), durable=False)
 
 

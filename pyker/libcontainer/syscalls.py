@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import struct
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
@@ -135,7 +134,7 @@ _NR_MOUNT_SETATTR = 442
 _NR = {
     "x86_64": {"pivot_root": 155, "keyctl": 250, "seccomp": 317, "capget": 125, "capset": 126, "bpf": 321},
     "aarch64": {"pivot_root": 41, "keyctl": 219, "seccomp": 277, "capget": 90, "capset": 91, "bpf": 280},
-}.get(platform.machine(), {})
+}.get(os.uname().machine, {})
 """Numbers that differ between architectures; those above are the same everywhere (since Linux 5.1)."""
 
 Path = str | bytes
@@ -224,7 +223,7 @@ def _encode(path: Path) -> bytes:
 def _number(call: str) -> int:
     number = _NR.get(call)
     if number is None:
-        raise OSError(38, f"{call}: no number known for {platform.machine()}")
+        raise OSError(38, f"{call}: no number known for {os.uname().machine}")
     return number
 
 
@@ -301,6 +300,9 @@ def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[i
     Source: clone3(2), Linux 5.3; CLONE_INTO_CGROUP Linux 5.7.
     """
     pidfd = c_int(-1)
+    if flags & CLONE_PARENT:
+        # A sibling gets the caller's own exit signal; to name one is an error.
+        exit_signal = 0
     args = _CloneArgs(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
     if cgroup_fd >= 0:
         args.flags |= 0x200000000

@@ -1,0 +1,224 @@
+"""The starter: a short-lived child of the monitor that brings a process into being and hands it over.
+
+Decoding a spec, making cgroups and cloning touch about a megabyte of memory. Done here, that megabyte goes when the
+starter exits, and the monitor, which stays as long as its container, remains small. The process is cloned with
+CLONE_PARENT: it is the monitor's child from the first, so the monitor can wait for it.
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import select
+import signal
+import time
+from typing import NoReturn
+
+from pyker.errors import PykerError, SystemFailure
+from pyker.libcontainer import handshake, init, namespaces, setns, statefiles
+from pyker.libcontainer import syscalls as sc
+from pyker.libcontainer.cgroups import Cgroup, open_cgroup
+from pyker.libcontainer.handshake import Begin, Created, Enter, Exec, Failure, Mapped, Pty, Ready, Run, Socket, Started
+from pyker.libcontainer.spec import ProcessSpec
+
+
+class Starter:
+    """Starts one process. ``control`` leads to the daemon, ``monitor`` to the monitor."""
+
+    def __init__(self, control: Socket, monitor: Socket, process: ProcessSpec) -> None:
+        self._control = control
+        self._monitor = monitor
+        self._process = process
+        self._child_ends: tuple[int, int, int] | None = None
+        self._outputs: list[int] = []
+        self._stdin = -1
+        self._terminal = -1
+        self._pidfd = -1
+        self._cgroup: Cgroup | None = None
+        self._state_dir = ""
+
+    def run_container(self, request: Run) -> None:
+        """Start a container's init. On failure everything is undone, then reported."""
+        spec = request.spec
+        try:
+            namespaces.check(spec.namespaces)
+            self._open_streams()
+            self._state_dir = spec.state_dir
+            statefiles.forget_exit(spec.state_dir)
+            ours, theirs = handshake.pair()
+            cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
+            if spec.namespaces.get("pid"):
+                # Counts for children only: we stay outside.
+                namespaces.join("pid", spec.namespaces["pid"])
+            pid, self._pidfd = sc.clone3(namespaces.new_flags(spec.namespaces) | sc.CLONE_PARENT)
+            if pid == 0:
+                init.main(spec, theirs, self._child_ends, cgroup, request.sent_ns)
+            theirs.close()
+            self._close_child_ends()
+            if request.announce:
+                handshake.send(self._control, Created(pid))
+            if spec.namespaces.get("user") == "":
+                namespaces.write_mappings(pid, spec.uid_mappings, spec.gid_mappings)
+                handshake.send(ours, Mapped())
+            if cgroup is not None:
+                self._cgroup = cgroup
+                cgroup.create(spec.resources)
+                if "user" in spec.namespaces:
+                    # With the rights of its own user namespace only, init cannot enter by itself.
+                    cgroup.add(pid)
+            handshake.send(ours, Enter())
+            oom = cgroup.oom_fd() if cgroup is not None else None
+            listener = statefiles.listen(spec.state_dir)
+            start_time = statefiles.start_time_of(pid)
+            stages, warnings = self._wait_for_execve(ours)
+            statefiles.write_state(
+                spec.state_dir,
+                statefiles.State(
+                    id=spec.id,
+                    pid=pid,
+                    start_time=start_time,
+                    monitor_pid=os.getppid(),
+                    cgroup_path=spec.cgroup_path,
+                    namespaces=tuple(spec.namespaces),
+                    tty=self._process.tty,
+                ),
+            )
+            self._hand_over(
+                Begin(
+                    pid=pid,
+                    start_time=start_time,
+                    tty=self._process.tty,
+                    stdin_once=self._process.stdin_once,
+                    clients=request.attachments,
+                    log=spec.log if spec.log.driver == "json-file" and spec.log.path else None,
+                    cgroup_path=spec.cgroup_path,
+                    state_dir=spec.state_dir,
+                    outlived="pid" not in spec.namespaces or bool(spec.namespaces["pid"]),
+                ),
+                Started(pid, start_time, stages, warnings),
+                oom=-1 if oom is None else oom,
+                listener=listener.fileno(),
+            )
+        except (PykerError, OSError) as error:
+            self._undo(error)
+
+    def run_exec(self, request: Exec) -> None:
+        """Start one more process in a container."""
+        try:
+            self._open_streams()
+            ours, theirs = handshake.pair()
+            target = setns.open_target(request)
+            cgroup = open_cgroup(request.cgroup_path) if request.cgroup_path else None
+            if "pid" in request.namespaces:
+                sc.setns(target, sc.CLONE_NEWPID)
+            pid, self._pidfd = sc.clone3(sc.CLONE_PARENT)
+            if pid == 0:
+                setns.main(request, target, theirs, self._child_ends, cgroup)
+            theirs.close()
+            self._close_child_ends()
+            start_time = statefiles.start_time_of(pid)
+            stages, warnings = self._wait_for_execve(ours)
+            self._hand_over(
+                Begin(
+                    pid=pid,
+                    start_time=start_time,
+                    tty=self._process.tty,
+                    stdin_once=self._process.stdin_once,
+                    clients=request.attachments,
+                ),
+                Started(pid, start_time, stages, warnings),
+            )
+        except (PykerError, OSError) as error:
+            self._undo(error)
+
+    def _open_streams(self) -> None:
+        """Pipes for the process, unless it has a terminal; standard input is /dev/null unless it is open."""
+        if self._process.tty:
+            return
+        out_read, out_write = os.pipe2(os.O_CLOEXEC)
+        err_read, err_write = os.pipe2(os.O_CLOEXEC)
+        self._outputs = [out_read, err_read]
+        if self._process.open_stdin:
+            stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
+        else:
+            stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._child_ends = (stdin, out_write, err_write)
+
+    def _close_child_ends(self) -> None:
+        for fd in self._child_ends or ():
+            os.close(fd)
+        self._child_ends = None
+
+    def _wait_for_execve(self, ours: Socket) -> tuple[dict[str, int], tuple[str, ...]]:
+        """Returns (stages, warnings) once execve succeeded. Raises what the child reports."""
+        ready: Ready | None = None
+        ready_ns = 0
+        while True:
+            try:
+                message, fds = handshake.receive_from_init(ours)
+            except EOFError:
+                break
+            match message:
+                case Pty():
+                    self._terminal = fds[0]
+                    self._outputs = [fds[0]]
+                    if self._process.open_stdin:
+                        self._stdin = os.dup(fds[0])
+                case Ready():
+                    ready, ready_ns = message, time.monotonic_ns()
+                case Failure():
+                    raise message.error()
+        if ready is None:
+            raise SystemFailure("the process died while it was being set up")
+        stages = dict(ready.stages)
+        stages["exec"] = time.monotonic_ns() - ready_ns
+        return stages, ready.warnings
+
+    def _hand_over(self, begin: Begin, started: Started, *, oom: int = -1, listener: int = -1) -> None:
+        fds = [self._pidfd, *self._outputs]
+        optional = {"stdin": self._stdin, "oom": oom, "listener": listener}
+        places = {}
+        for name, fd in optional.items():
+            if fd >= 0:
+                places[name] = len(fds)
+                fds.append(fd)
+        handshake.send(self._control, started, (self._pidfd,))
+        handshake.send(self._monitor, handshake.with_places(begin, len(self._outputs), places), tuple(fds))
+
+    def _undo(self, error: Exception) -> None:
+        """Nothing is to be left of a start that failed: no process, cgroup or socket. Then tell the daemon why."""
+        failure = Failure.of(error, "start")
+        if self._pidfd >= 0:
+            try:
+                sc.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            except OSError:
+                pass
+            # The monitor reaps it; that it has ended is enough for the cgroup to be removed.
+            select.select([self._pidfd], [], [])
+        if self._cgroup is not None:
+            try:
+                self._cgroup.remove()
+            except PykerError:
+                pass
+        if self._state_dir:
+            statefiles.forget(self._state_dir)
+        try:
+            handshake.send(self._control, failure)
+        except PykerError:
+            return
+
+
+def main(raw: bytes, control: int, monitor: Socket, errors_to: int) -> NoReturn:
+    """Start what ``raw`` asks for and exit. ``errors_to`` is the daemon's own log. Never returns."""
+    try:
+        request = handshake.decode_request(raw)
+        if isinstance(request, Run):
+            Starter(_socket.socket(fileno=control), monitor, request.spec.process).run_container(request)
+        elif isinstance(request, Exec):
+            Starter(_socket.socket(fileno=control), monitor, request.process).run_exec(request)
+    except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
+        import traceback
+
+        os.write(errors_to, traceback.format_exc().encode())
+        os._exit(1)
+    os._exit(0)
