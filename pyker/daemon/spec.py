@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from pyker.container.record import Container
-from pyker.daemon import spec_log, spec_mounts, spec_process, spec_resources, spec_security
+from pyker.daemon import spec_checks, spec_log, spec_mounts, spec_process, spec_resources, spec_security
 from pyker.errors import Conflict, InvalidParameter, NotFound, PykerError
 from pyker.graphdriver.base import RootfsSpec
 from pyker.jobs.containers import CreateExec
@@ -21,7 +21,7 @@ from pyker.libcontainer import capabilities
 from pyker.libcontainer.spec import ContainerSpec, ProcessSpec
 from pyker.networkdriver.base import Sandbox
 from pyker.types import signals
-from pyker.types.config import HostConfig, Ulimit
+from pyker.types.config import ContainerConfig, HostConfig, Ulimit
 
 log = logging.getLogger("pyker.daemon")
 
@@ -74,6 +74,19 @@ class Specs:
     def exec_spec(self, container: Container, job: CreateExec) -> ProcessSpec:
         """One more process for a running container. Raises: InvalidParameter, NotSupported."""
         return build_exec(container, job, self._options)
+
+    def check(self, config: ContainerConfig, host: HostConfig) -> tuple[str, ...]:
+        """``spec_checks.validate``, and the containers whose namespaces are to be joined must exist.
+
+        Raises: InvalidParameter, NotFound, NotSupported.
+        """
+        for mode in (host.ipc_mode, host.pid_mode):
+            if name := _other(mode):
+                try:
+                    self._lookup(name)
+                except NotFound as error:
+                    raise InvalidParameter(f"No such container: {name}") from error
+        return spec_checks.validate(config, host)
 
     def warm(self) -> None:
         """Compile the default seccomp profile now, so that the first container need not wait for it."""
@@ -188,7 +201,7 @@ def _namespaces(host: HostConfig, netns_path: str | None, lookup: Lookup) -> dic
         namespaces["net"] = ""
     elif netns_path:
         namespaces["net"] = netns_path
-    if host.cgroupns_mode == "private" and not (host.privileged and not host.cgroupns_mode):
+    if host.cgroupns_mode == "private":
         namespaces["cgroup"] = ""
     return namespaces
 

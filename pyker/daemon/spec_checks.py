@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from msgspec import UNSET
 
-from pyker.daemon import spec_log, spec_mounts, spec_security
+from pyker.daemon import spec_log, spec_mounts, spec_process, spec_security
 from pyker.errors import InvalidParameter
 from pyker.libcontainer import capabilities, devices, rlimits
 from pyker.libcontainer.cgroups.support import Support, supported
@@ -37,7 +37,9 @@ def validate(config: ContainerConfig, host: HostConfig) -> tuple[str, ...]:
         rlimits.check(Rlimit(name=limit.name, soft=limit.soft, hard=limit.hard))
     for text in host.device_cgroup_rules or ():
         devices.parse_rule(text)
-    for text in ({} if host.tmpfs is UNSET else host.tmpfs or {}).values():
+    for target, text in ({} if host.tmpfs is UNSET else host.tmpfs or {}).items():
+        if not target.startswith("/"):
+            raise InvalidParameter(f"invalid mount path: '{target}' mount path must be absolute")
         spec_mounts.check_tmpfs(text)
     spec_log.check(host.log_config.type, host.log_config.config or {})
     if host.runtime not in _RUNTIMES:
@@ -46,7 +48,8 @@ def validate(config: ContainerConfig, host: HostConfig) -> tuple[str, ...]:
     warnings += dropped
     wanted = tuple(Rlimit(name=limit.name, soft=limit.soft, hard=limit.hard) for limit in host.ulimits or ())
     _, lowered = rlimits.clip(wanted, may_raise="CAP_SYS_RESOURCE" in capabilities.bounding_set())
-    return (*warnings, *lowered)
+    _, raised = spec_process.oom_score(host.oom_score_adj)
+    return (*warnings, *lowered, *raised)
 
 
 def _check_config(config: ContainerConfig) -> None:
@@ -139,10 +142,9 @@ def _parse_list(text: str, what: str) -> set[int]:
     found: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise InvalidParameter(f"Invalid value {text} for cpuset {what}")
-        if int(last or first) > 8192:
-            raise InvalidParameter(f"Invalid value {text} for cpuset {what}")
+        right = first.isdigit() and (not dash or last.isdigit()) and int(first) <= int(last or first) <= 8192
+        if not right:
+            raise InvalidParameter(f"Invalid value {text} for cpuset {what}: invalid format: {part}")
         found |= set(range(int(first), int(last or first) + 1))
     return found
 
@@ -191,6 +193,8 @@ def _check_memory(host: HostConfig, can: Support, *, update: bool) -> Iterator[s
         raise InvalidParameter("Minimum memory reservation allowed is 6MB")
     if memory > 0 and reservation > 0 and memory < reservation:
         raise InvalidParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+    if 0 < host.kernel_memory < MIN_MEMORY_BYTES:
+        raise InvalidParameter("Minimum kernel memory limit allowed is 6MB")
     if host.kernel_memory > 0:
         yield "Specifying a kernel memory limit is deprecated and will be removed in a future release."
     if host.oom_kill_disable:
@@ -215,6 +219,12 @@ def _check_cpu(host: HostConfig, can: Support) -> Iterator[str]:
     cpus = os.cpu_count() or 1
     if host.nano_cpus < 0 or host.nano_cpus > cpus * 1_000_000_000:
         raise InvalidParameter(f"Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available")
+    if host.cpu_realtime_period and host.cpu_realtime_runtime > host.cpu_realtime_period:
+        raise InvalidParameter("cpu real-time runtime cannot be higher than cpu real-time period")
+    if (host.cpu_realtime_period or host.cpu_realtime_runtime) and not can.cpu_realtime:
+        yield _lacks("CPU real-time scheduler", "CPU real-time limits discarded.")
+    if host.cpu_shares < 0:
+        raise InvalidParameter("shares: invalid argument")
     if host.cpu_shares > 0 and not can.cpu_shares:
         yield _lacks("CPU shares", "Shares discarded.")
     if (host.cpu_period != 0 or host.cpu_quota != 0) and not can.cpu_cfs:
@@ -241,8 +251,10 @@ def _check_blkio(host: HostConfig, can: Support) -> Iterator[str]:
         yield _lacks("Block I/O weight", "Weight discarded.")
     elif host.blkio_weight != 0 and not 10 <= host.blkio_weight <= 1000:
         raise InvalidParameter("Range of blkio weight is from 10 to 1000")
-    if host.io_maximum_bandwidth or host.io_maximum_iops:
-        raise InvalidParameter("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps")
+    if host.io_maximum_bandwidth:
+        raise InvalidParameter("Invalid QoS settings: linux does not support configuration of maximum bandwidth")
+    if host.io_maximum_iops:
+        raise InvalidParameter("Invalid QoS settings: linux does not support configuration of maximum IOPs")
     if host.blkio_weight_device and not can.blkio_weight_device:
         yield _lacks("Block I/O weight_device", "Weight-device discarded.")
     for wanted, what in (

@@ -53,7 +53,12 @@ def _max_size(settings: Mapping[str, str]) -> int:
 
 
 def _compressed(settings: Mapping[str, str]) -> bool:
-    return settings.get("compress", "").lower() in ("true", "1", "t")
+    text = settings.get("compress", "false")
+    if text in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    if text in ("0", "f", "F", "FALSE", "false", "False"):
+        return False
+    raise InvalidParameter(f'strconv.ParseBool: parsing "{text}": invalid syntax')
 
 
 def _attributes(container: Container, settings: Mapping[str, str]) -> dict[str, str]:
@@ -75,15 +80,24 @@ def _attributes(container: Container, settings: Mapping[str, str]) -> dict[str, 
 def check(driver: str, settings: Mapping[str, str]) -> None:
     """Raises: InvalidParameter for a log driver or option that is not there, in the reference engine's words."""
     if driver not in ("", "json-file", "none"):
-        raise InvalidParameter(f"logger: no log driver named '{driver}' is registered", hint="use json-file or none")
+        raise InvalidParameter(
+            f'error looking up logging plugin {driver}: plugin "{driver}" not found', hint="use json-file or none"
+        )
     if driver == "none":
         return
     for name in settings:
         if name not in _LOG_OPTIONS:
             raise InvalidParameter(f"unknown log opt '{name}' for json-file log driver")
-    size = _max_size(settings)
-    files = settings.get("max-file", "1")
-    if not files.isdigit() or int(files) < 1:
-        raise InvalidParameter("max-file cannot be less than 1")
-    if _compressed(settings) and (int(files) == 1 or size == -1):
-        raise InvalidParameter("compress cannot be true when max-file is less than 2 or max-size is not set")
+    failed = "failed to initialize logging driver"
+    try:
+        size = _max_size(settings)
+        compressed = _compressed(settings)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"{failed}: {error}") from error
+    text = settings.get("max-file", "1")
+    if not text.lstrip("-").isdigit():
+        raise InvalidParameter(f'{failed}: strconv.Atoi: parsing "{text}": invalid syntax')
+    if int(text) < 1:
+        raise InvalidParameter(f"{failed}: max-file cannot be less than 1")
+    if compressed and (int(text) == 1 or size == -1):
+        raise InvalidParameter(f"{failed}: compress cannot be true when max-file is less than 2 or max-size is not set")

@@ -176,7 +176,7 @@ def check_tmpfs(text: str) -> tuple[str, ...]:
     for word in words:
         key, equals, value = word.partition("=")
         if word not in _TMPFS_FLAGS and not (key in _TMPFS_DATA and (not equals or value)):
-            raise InvalidParameter(f'invalid tmpfs option "{word}"')
+            raise InvalidParameter(f'invalid tmpfs option ["{word}"]')
     return words
 
 

@@ -58,7 +58,7 @@ def ulimits(host: HostConfig, defaults: tuple[Ulimit, ...]) -> tuple[Rlimit, ...
     return tuple(Rlimit(name=limit.name, soft=limit.soft, hard=limit.hard) for limit in found.values())
 
 
-def _oom_score(wanted: int) -> tuple[int, tuple[str, ...]]:
+def oom_score(wanted: int) -> tuple[int, tuple[str, ...]]:
     """Lowering the score needs CAP_SYS_RESOURCE: without it the daemon's own is the least that can be."""
     if "CAP_SYS_RESOURCE" in capabilities.bounding_set():
         return wanted, ()
@@ -78,7 +78,7 @@ def container_process(
     if wants_init(host, defaults):
         command = (INIT_TARGET, "--", *command)
     limits, limit_warnings = _limits(host, defaults)
-    oom_score_adj, oom_warnings = _oom_score(host.oom_score_adj)
+    oom_score_adj, oom_warnings = oom_score(host.oom_score_adj)
     process = ProcessSpec(
         args=command,
         env=environment(container, tty=config.tty),
@@ -110,7 +110,7 @@ def exec_process(container: Container, job: CreateExec, security: Security, defa
     """One more process, in the container's environment unless ``job`` says otherwise."""
     config, host = container.config, container.host_config
     limits, _ = _limits(host, defaults)
-    oom_score_adj, _ = _oom_score(host.oom_score_adj)
+    oom_score_adj, _ = oom_score(host.oom_score_adj)
     return ProcessSpec(
         args=job.command,
         env=merge_env(environment(container, tty=job.tty), job.env),

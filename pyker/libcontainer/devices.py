@@ -108,6 +108,8 @@ def requested(
     """
     inside = container_path or host_path
     letters = access or "rwm"
+    if not set(letters) <= set("rwm"):
+        raise InvalidParameter(f"invalid device mode: {access}", hint="it is made of the letters r, w and m")
     real = os.path.realpath(host_path)
     if os.path.isdir(real):
         found = tuple(below(real))

@@ -119,7 +119,8 @@ def compile_profile(
     """The BPF program for a process with these capabilities (names with CAP_).
 
     ``profile`` is decoded JSON, the JSON text itself, or None for the default profile. ``arch`` is empty for this
-    machine's. Results are kept in memory, and in ``cache_dir`` if that is given (made if missing).
+    machine's. An empty profile object means no filter, and so an empty program. Results are kept in memory, and in
+    ``cache_dir`` if that is given (made if missing).
     Raises: InvalidParameter for a profile that cannot be right, NotSupported without libseccomp.
     """
     text = profile if isinstance(profile, str) else "" if profile is None else json.dumps(profile, sort_keys=True)
@@ -127,7 +128,9 @@ def compile_profile(
     arch = arch or native_arch()
     parts = [str(_FORMAT), library_version(), arch, str(_kernel()), ",".join(sorted(wanted)), text]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    program = _memory.get(key) or _read(cache_dir, key)
+    program = _memory.get(key)
+    if program is None:
+        program = _read(cache_dir, key)
     if program is None:
         program = _compile(text, wanted, arch)
         _write(cache_dir, key, program)
@@ -154,9 +157,11 @@ def _compile(text: str, capabilities: frozenset[str], arch: str) -> bytes:
         try:
             decoded = json.loads(text)
         except ValueError as error:
-            raise InvalidParameter(f"Decoding seccomp profile failed: {error}") from error
+            raise InvalidParameter(f"Decoding seccomp profile failed: {_json_error(error)}") from error
         if not isinstance(decoded, dict):
             raise InvalidParameter("Decoding seccomp profile failed: it must be a JSON object")
+        if not decoded.get("defaultAction") and not decoded.get("syscalls"):
+            return b""
         found = seccomp_profile.parse(decoded, capabilities, arch, _kernel())
     else:
         found = seccomp_profile.builtin(capabilities, arch, _kernel())
@@ -168,6 +173,13 @@ def _compile(text: str, capabilities: frozenset[str], arch: str) -> bytes:
     }
     rules = [*found.rules, *_multiplexed(list(found.rules), names)]
     return seccomp_bpf.assemble(rules, tables, found.default_action, found.default_errno)
+
+
+def _json_error(error: ValueError) -> str:
+    """In the reference engine's words where the first character is wrong already."""
+    if isinstance(error, json.JSONDecodeError) and error.msg == "Expecting value" and error.pos < len(error.doc):
+        return f"invalid character '{error.doc[error.pos]}' looking for beginning of value"
+    return str(error)
 
 
 def _multiplexed(rules: list[Rule], names: set[str]) -> list[Rule]:

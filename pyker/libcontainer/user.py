@@ -117,5 +117,5 @@ def _additional(groups: list[_Entry], text: str) -> int:
         return found.number
     number = _number(text)
     if number is None:
-        raise InvalidParameter(f"Unable to find group {text}")
+        raise InvalidParameter(f"Unable to find group {text}: no matching entries in group file")
     return _in_range(number)
