@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-HUB_KEY = "https://index.docker.io/v1/"
 MAX_CONFIG = 16 * 1024 * 1024
 MAX_HELPER_OUTPUT = 1024 * 1024
 

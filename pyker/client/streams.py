@@ -239,7 +239,9 @@ class Attachment:
         self.detached = False
 
     def watch(self, descriptor: int, react: Callable[[], bool]) -> None:
-        self._watch[descriptor] = react
+        """Call ``react`` whenever ``descriptor`` is readable; a negative one never is."""
+        if descriptor >= 0:
+            self._watch[descriptor] = react
 
     def run(self) -> None:
         """Until the daemon ends the stream, or, without output, until our input ended."""

@@ -51,6 +51,10 @@ class Surroundings:
         """Write to stdout as it is."""
         sys.stdout.write(text)
 
+    def flush(self) -> None:
+        """Let what was written be seen."""
+        sys.stdout.flush()
+
     def err(self, text: str) -> None:
         """Write a line to stderr, after all that was written to stdout."""
         sys.stdout.flush()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
 GAP = 3
 NARROWEST = 10
@@ -32,7 +33,7 @@ def lay_out(rows: Sequence[Sequence[str]], *, narrowest: int = NARROWEST, gap: i
 
 
 def render(
-    rows: Iterable[dict[str, str]],
+    rows: Iterable[Mapping[str, Any]],
     *,
     headers: dict[str, str],
     columns: Sequence[str],
@@ -44,7 +45,7 @@ def render(
     if quiet and template in ("", "table"):
         return "".join(row[quiet_field] + "\n" for row in rows)
     if template in ("", "table"):
-        return lay_out([[headers[name] for name in columns], *[[row[name] for name in columns] for row in rows]])
+        return lay_out([[headers[name] for name in columns], *[[str(row[name]) for name in columns] for row in rows]])
     if template == "json":
         from pyker.client.wirejson import dumps_go
 

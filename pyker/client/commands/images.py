@@ -104,7 +104,7 @@ def image_rows(item: dict[str, Any], *, whole: bool, digests: bool) -> list[dict
         "SharedSize": units.short_size(shared) if shared is not None and shared >= 0 else "N/A",
         "Size": units.short_size(size),
         "UniqueSize": units.short_size(size - shared) if shared is not None and shared >= 0 else "N/A",
-        "VirtualSize": units.short_size(size),
+        "VirtualSize": units.human_size(size),
     }
     return [
         {**fields, "Repository": repository, "Tag": tag, "Digest": digest}

@@ -62,7 +62,7 @@ def _ps(around: Surroundings, options: Options) -> int:
     return 0
 
 
-def container_row(item: dict[str, Any], *, whole: bool, sized: bool = False) -> dict[str, str]:
+def container_row(item: dict[str, Any], *, whole: bool, sized: bool = False) -> dict[str, Any]:
     """The fields of one container, as text; ``whole`` leaves nothing out."""
     command = item.get("Command") or ""
     created = item.get("Created") or 0
@@ -80,7 +80,7 @@ def container_row(item: dict[str, Any], *, whole: bool, sized: bool = False) -> 
         "Mounts": ",".join(mounts if whole else [truncate(name, 15) for name in mounts]),
         "Names": ",".join(_names(item.get("Names") or [], whole=whole)),
         "Networks": ",".join(sorted(networks)),
-        "Platform": "",
+        "Platform": None,
         "Ports": describe_ports(item.get("Ports") or []),
         "RunningFor": units.ago(created),
         "Size": _sizes(item) if sized else "0B",

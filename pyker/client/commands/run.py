@@ -344,7 +344,8 @@ def exit_status(waiting: Response, around: Surroundings, identifier: str, signal
 
     poll = select.poll()
     poll.register(waiting.fileno(), select.POLLIN)
-    poll.register(signals.fileno(), select.POLLIN)
+    if signals.fileno() >= 0:
+        poll.register(signals.fileno(), select.POLLIN)
     while not waiting.ready:
         events = poll.poll()
         for number in signals.take():
