@@ -76,7 +76,10 @@ class LifecycleHandlers:
     def kill(self, job: KillContainer, ctx: JobContext) -> None:
         """Send a signal; after SIGKILL, wait until the command is gone."""
         number = signals.parse(job.signal or "KILL")
-        container = self._store.get(job.container)
+        try:
+            container = self._store.get(job.container)
+        except NotFound as error:
+            raise NotFound(f"Cannot kill container: {job.container}: {error}") from None
         ctx.subject = container.id
         if not container.state.running:
             raise Conflict(f"Cannot kill container: {job.container}: Container {container.id} is not running")

@@ -136,7 +136,7 @@ class StartHandlers:
     def mount_rootfs(self, job: MountRootfs, ctx: JobContext) -> None:
         """Ask the graphdriver how the root file system is mounted."""
         plan = self._plans[job.container]
-        plan.rootfs = self._layers.rootfs(job.container, readonly=plan.container.host_config.readonly_rootfs)
+        plan.rootfs = self._layers.rootfs(job.container)
 
     def run_process(self, job: RunProcess, ctx: JobContext) -> int:
         """Let the exec driver run the command; returns its pid."""

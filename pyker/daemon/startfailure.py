@@ -51,10 +51,8 @@ def _exec_reason(command: str, number: int) -> tuple[str, int]:
         if "/" in command:
             return f"exec: {quoted}: stat {command}: no such file or directory", NOT_FOUND
         return f"exec: {quoted}: executable file not found in $PATH", NOT_FOUND
-    if number == errno.EACCES:
+    if number in (errno.EACCES, errno.EISDIR):
         return f"exec: {quoted}: permission denied", NOT_EXECUTABLE
-    if number == errno.EISDIR:
-        return f"exec: {quoted}: is a directory", NOT_EXECUTABLE
     return f"exec: {quoted}: {os.strerror(number).lower()}", NOT_EXECUTABLE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -10,6 +11,7 @@ import stat
 _FICLONE = 0x40049409
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _STEP = 1 << 30
+_BLOCK = 1 << 20
 
 
 def copy(source_fd: int, target_fd: int) -> None:
@@ -114,7 +116,17 @@ class _Copy:
             position = start
             end = os.lseek(source, start, os.SEEK_HOLE)
             while position < end:
-                moved = os.copy_file_range(source, target, min(end - position, _STEP), position, position)
+                moved = _move(source, target, min(end - position, _STEP), position)
                 if not moved:
                     return
                 position += moved
+
+
+def _move(source: int, target: int, size: int, position: int) -> int:
+    """Copy up to ``size`` bytes in the kernel, or by hand where that cannot cross from one file system to another."""
+    try:
+        return os.copy_file_range(source, target, size, position, position)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+    return os.pwrite(target, os.pread(source, min(size, _BLOCK), position), position)
