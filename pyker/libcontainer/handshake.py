@@ -3,38 +3,40 @@
 =====================  =========  ==================================================  ====================
 from -> to             message    means                                               descriptors
 =====================  =========  ==================================================  ====================
-daemon -> launcher     Run        fork a monitor for this container                   control, attachments
-daemon -> launcher     Exec       fork a monitor for one more process in it           control, attachments
+daemon -> launcher     Run        have a monitor run this container                     control, attachments
+daemon -> launcher     Exec       have a monitor run one more process in it           control, attachments
 daemon -> launcher     NewNetns   make and pin a network namespace                    reply
 daemon -> launcher     OpenNetns  open a socket in a pinned one                       reply
 daemon -> launcher     DropNetns  unpin it                                            reply
 launcher's child       Done       the answer to the three above                       netlink socket or none
-monitor -> daemon      Created    init exists, its command does not run yet
-monitor -> daemon      Started    execve succeeded                                    pidfd
-monitor -> daemon      Failure    it did not; nothing is left; the last message
+starter -> daemon      Created    init exists, its command does not run yet
+starter -> daemon      Started    execve succeeded                                    pidfd
+starter -> daemon      Failure    it did not; nothing is left; the last message
 monitor -> daemon      Oom        the kernel killed something for want of memory
 monitor -> daemon      Exited     the process ended, output delivered, record on disk
 daemon -> monitor      Attach     one more client                                     the client's socket
 daemon -> monitor      Resize     the terminal's size
 daemon -> monitor      CloseStdin end of input
-monitor -> init        Mapped     uid_map and gid_map are written (user namespace)
-init -> monitor        Pty        the terminal of the process                         the pty's master
-monitor -> init        Enter      init is in its cgroup: go on
-init -> monitor        Ready      all set; execve comes next
-init -> monitor        Failure    set-up or execve failed
-init -> monitor        (EOF)      execve succeeded: the socket is close-on-exec
+starter -> monitor     Begin      here is your process                                all that it needs
+starter -> init        Mapped     uid_map and gid_map are written (user namespace)
+init -> starter        Pty        the terminal of the process                         the pty's master
+starter -> init        Enter      the cgroup is made: enter it and go on
+init -> starter        Ready      all set; execve comes next
+init -> starter        Failure    set-up or execve failed
+init -> starter        (EOF)      execve succeeded: the socket is close-on-exec
 =====================  =========  ==================================================  ====================
 
-On the start path, with the waits that order them::
+On the start path, with the waits that order them (monitor and starter were forked before, and wait)::
 
-    daemon      launcher       monitor                          init
-    Run ------> fork --------> clone3 ------------------------> namespaces, root, mounts, devices
-                               cgroup, log, socket, state
-                               Enter -------------------------> cgroup namespace, masks, pivot_root
-                               <------------------------- Pty   terminal
-                               <----------------------- Ready   identity, capabilities, seccomp, execve
-                               <------------------------- EOF
-    <------------------------- Started
+    daemon      launcher     starter                          init
+    Run ------> Run -------> clone3 ------------------------> namespaces, root, mounts, devices
+                             cgroup, socket
+                             Enter -------------------------> cgroup namespace, masks, pivot_root
+                             <------------------------- Pty   terminal
+                             <----------------------- Ready   identity, capabilities, seccomp, execve
+                             <------------------------- EOF
+    <----------------------- Started
+                             Begin --> monitor
 
 The transport is AF_UNIX SOCK_SEQPACKET with SCM_RIGHTS. A message too long for a packet travels in a memfd, which is
 then the last descriptor. Descriptors received belong to the receiver and are close-on-exec.
@@ -43,8 +45,10 @@ then the last descriptor. Descriptors received belong to the receiver and are cl
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 import struct
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import Struct
@@ -152,8 +156,11 @@ class Begin(Struct, frozen=True, tag=True, kw_only=True):
     """What the starter hands to the monitor with the process: all that the monitor needs from then on.
 
     ``outputs`` descriptors follow the pidfd; ``stdin``, ``oom`` and ``listener`` are places among the descriptors,
-    0 for none. ``outlived`` says that the container's other processes would survive its first.
+    0 for none; the control socket and the clients' come last. ``outlived`` says that the container's other processes
+    would survive its first. ``name`` is for ps.
     """
+
+    name: str
 
     pid: int
     start_time: int
@@ -241,9 +248,13 @@ def pair() -> tuple[Socket, Socket]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
 
 
-def send(channel: Socket, message: Message, fds: tuple[int, ...] = ()) -> None:
-    """Send one message and duplicates of ``fds``. Raises Unavailable if the other end is gone."""
-    raw = _encoder.encode(message)
+def send(channel: Socket, message: Message, fds: Sequence[int] = ()) -> None:
+    """Send one message and duplicates of ``fds``. Raises: Unavailable if the other end is gone."""
+    send_raw(channel, _encoder.encode(message), fds)
+
+
+def send_raw(channel: Socket, raw: bytes, fds: Sequence[int]) -> None:
+    """``send`` for a message that is encoded already."""
     memfd = -1
     try:
         if len(raw) <= PACKET_BYTES:
@@ -258,8 +269,8 @@ def send(channel: Socket, message: Message, fds: tuple[int, ...] = ()) -> None:
             channel.sendmsg([packet], ancillary, _socket.MSG_NOSIGNAL)
         else:
             channel.send(packet, _socket.MSG_NOSIGNAL)
-    except (BrokenPipeError, ConnectionResetError, OSError) as error:
-        if isinstance(error, (BrokenPipeError, ConnectionError)) or error.errno in (9, 107):
+    except OSError as error:
+        if isinstance(error, ConnectionError) or error.errno in (errno.EBADF, errno.ENOTCONN):
             raise Unavailable("the process at the other end is gone") from error
         raise
     finally:

@@ -10,7 +10,6 @@ It is small: what it does while its container runs touches little of the memory 
 
 from __future__ import annotations
 
-import _socket
 import os
 import select
 import signal
@@ -35,9 +34,11 @@ FLUSH_S = 10.0
 class Monitor:
     """Stays with one process until it has ended. ``fds`` are those that came with ``begin``; it owns them."""
 
-    def __init__(self, control: Socket, client_fds: list[int], begin: Begin, fds: list[int]) -> None:
+    def __init__(self, begin: Begin, fds: list[int]) -> None:
         self._begin = begin
         self._poller = poller = Poller()
+        first_client = len(fds) - len(begin.clients)
+        control = Socket(fileno=fds[first_client - 1])
         self._controls: list[Socket] = [control]
         self._pidfd = fds[0]
         outputs = fds[1 : 1 + begin.outputs]
@@ -56,7 +57,7 @@ class Monitor:
             stdin_once=begin.stdin_once,
             log=self._log,
         )
-        for fd, streams in zip(client_fds, begin.clients, strict=True):
+        for fd, streams in zip(fds[first_client:], begin.clients, strict=True):
             self._pump.attach(fd, streams)
         poller.watch(self._pidfd, select.POLLIN, self._process_ended)
         if self._oom_fd >= 0:
@@ -90,6 +91,16 @@ class Monitor:
             self._poller.run_once(min(deadlines) - now if deadlines else None)
             pump.expire()
         self._finish(pump)
+
+    def expect_end_of(self, pid: int, pidfd: int) -> None:
+        """Reap the starter when it has ended; ``pidfd`` belongs to the monitor from now on."""
+
+        def ended(_: int) -> None:
+            os.waitpid(pid, 0)
+            self._poller.forget(pidfd)
+            os.close(pidfd)
+
+        self._poller.watch(pidfd, select.POLLIN, ended)
 
     def _process_ended(self, _: int) -> None:
         _, status = os.waitpid(self._begin.pid, 0)
@@ -141,7 +152,6 @@ class Monitor:
         if cgroup is None:
             return
         try:
-            self._kill_cgroup()
             cgroup.remove()
         except PykerError:
             # The exit must be reported all the same; the driver's cleanup tries again.
@@ -216,30 +226,35 @@ class Monitor:
                 self._hang_up(control)
 
 
-def main(raw: bytes, fds: list[int], errors_to: int) -> NoReturn:
-    """Become the monitor of what ``raw`` asks for. ``fds`` are the control socket and the clients'. Never returns."""
+def main(requests: Socket, errors_to: int) -> NoReturn:
+    """Wait until a starter hands over a process, and become its monitor. Never returns.
+
+    ``requests`` is where the starter gets its request; ``errors_to`` is the daemon's own log.
+    """
     code = 0
     try:
+        os.setsid()
         sc.set_name("pyker-monitor")
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        control, *client_fds = fds
         ours, theirs = handshake.pair()
         starter_pid, starter_pidfd = sc.clone3(0)
         if starter_pid == 0:
-            starter.main(raw, control, theirs, errors_to)
+            ours.close()
+            starter.main(requests, theirs, errors_to)
+        requests.close()
         theirs.close()
-        del raw
         try:
-            begin, received = handshake.receive_from_starter(ours)
+            begin, fds = handshake.receive_from_starter(ours)
         except EOFError:
             # The daemon was told by the starter; the child, if there was one, is dead and goes with us.
-            os._exit(1)
-        os.close(starter_pidfd)
+            os._exit(0)
         ours.close()
-        os.waitpid(starter_pid, 0)
+        monitor = Monitor(begin, fds)
+        monitor.expect_end_of(starter_pid, starter_pidfd)
+        sc.set_name(begin.name)
         if errors_to > 2:
             os.close(errors_to)
-        Monitor(_socket.socket(fileno=control), client_fds, begin, received).serve()
+        monitor.serve()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 

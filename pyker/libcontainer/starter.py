@@ -25,8 +25,9 @@ from pyker.libcontainer.spec import ProcessSpec
 class Starter:
     """Starts one process. ``control`` leads to the daemon, ``monitor`` to the monitor."""
 
-    def __init__(self, control: Socket, monitor: Socket, process: ProcessSpec) -> None:
+    def __init__(self, control: Socket, clients: list[int], monitor: Socket, process: ProcessSpec) -> None:
         self._control = control
+        self._clients = clients
         self._monitor = monitor
         self._process = process
         self._child_ends: tuple[int, int, int] | None = None
@@ -85,6 +86,7 @@ class Starter:
             )
             self._hand_over(
                 Begin(
+                    name=f"pyker-m:{spec.id}",
                     pid=pid,
                     start_time=start_time,
                     tty=self._process.tty,
@@ -120,6 +122,7 @@ class Starter:
             stages, warnings = self._wait_for_execve(ours)
             self._hand_over(
                 Begin(
+                    name=f"pyker-e:{request.container_id}",
                     pid=pid,
                     start_time=start_time,
                     tty=self._process.tty,
@@ -182,8 +185,9 @@ class Starter:
             if fd >= 0:
                 places[name] = len(fds)
                 fds.append(fd)
+        fds += [self._control.fileno(), *self._clients]
         handshake.send(self._control, started, (self._pidfd,))
-        handshake.send(self._monitor, handshake.with_places(begin, len(self._outputs), places), tuple(fds))
+        handshake.send(self._monitor, handshake.with_places(begin, len(self._outputs), places), fds)
 
     def _undo(self, error: Exception) -> None:
         """Nothing is to be left of a start that failed: no process, cgroup or socket. Then tell the daemon why."""
@@ -208,14 +212,22 @@ class Starter:
             return
 
 
-def main(raw: bytes, control: int, monitor: Socket, errors_to: int) -> NoReturn:
-    """Start what ``raw`` asks for and exit. ``errors_to`` is the daemon's own log. Never returns."""
+def main(requests: Socket, monitor: Socket, errors_to: int) -> NoReturn:
+    """Wait for one request, start what it asks for, and exit. Without a request exit too. Never returns.
+
+    ``errors_to`` is the daemon's own log.
+    """
     try:
+        try:
+            raw, fds = handshake.receive_raw(requests)
+        except EOFError:
+            os._exit(0)
         request = handshake.decode_request(raw)
+        control = _socket.socket(fileno=fds[0])
         if isinstance(request, Run):
-            Starter(_socket.socket(fileno=control), monitor, request.spec.process).run_container(request)
+            Starter(control, fds[1:], monitor, request.spec.process).run_container(request)
         elif isinstance(request, Exec):
-            Starter(_socket.socket(fileno=control), monitor, request.process).run_exec(request)
+            Starter(control, fds[1:], monitor, request.process).run_exec(request)
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 
