@@ -23,6 +23,7 @@ from pyker.daemon.events import EventBus, EventHandlers
 from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
 from pyker.daemon.graphstore import GraphStore
+from pyker.daemon.images import ImageHandlers
 from pyker.daemon.lifecycle import LifecycleHandlers
 from pyker.daemon.listing import ListingHandlers
 from pyker.daemon.logs import LogHandlers
@@ -269,12 +270,6 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.Push, transfer.push)
     engine.register(image_jobs.PushLayer, transfer.push_layer)
     engine.register(system_jobs.Auth, transfer.auth)
-    import importlib.util
-
-    if importlib.util.find_spec("pyker.daemon.images") is None:
-        return
-    from pyker.daemon.images import ImageHandlers
-
     images = ImageHandlers(graph, parts.store.all, parts.bus.publish)
     engine.register(image_jobs.ListImages, images.list)
     engine.register(image_jobs.InspectImage, images.inspect)

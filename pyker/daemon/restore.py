@@ -60,7 +60,11 @@ class Restorer:
                 continue
             found = self._find(container, folder)
             if found is None or isinstance(found, ExitRecord):
-                if container.state.running:
+                if container.state.restarting:
+                    # Its end was dealt with; only the pause before the next start was not over.
+                    stopped = replace(container.state, status="exited", running=False, restarting=False)
+                    self._store.put(replace(container, state=stopped))
+                elif container.state.running:
                     self._ended.append((container, found or _lost()))
                 continue
             self._processes.started(container.id, found)
@@ -75,11 +79,7 @@ class Restorer:
         """After the network is up: deal with what ended while no daemon was there, and clean up."""
         for container, record in self._ended:
             log.info("container %s ended while no daemon ran, with %d", container.id[:12], record.exit_code)
-            if container.state.restarting:
-                stopped = replace(container.state, status="exited", running=False, restarting=False)
-                self._store.put(replace(container, state=stopped))
-            else:
-                self._exits.exited(container.id, record)
+            self._exits.exited(container.id, record)
         for container in self._store.all():
             if container.state.running:
                 continue
