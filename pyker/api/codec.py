@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from json import JSONDecodeError, JSONDecoder
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import inspect
 
+from pyker.api.gojson import kind_of, parse_first
 from pyker.errors import InvalidParameter
 
 T = TypeVar("T")
@@ -21,7 +21,6 @@ T = TypeVar("T")
 Straighten = Callable[[Any], Any]
 
 _decode = msgspec.json.Decoder().decode
-_scanner = JSONDecoder()
 _MISMATCH = re.compile(r"Expected `(.+?)`, got `(.+?)`(?: - at `\$(.*)`)?")
 _GO_TYPES = {"str": "string", "int": "int64", "bool": "bool", "array": "[]string", "object": "map[string]string"}
 _GO_VALUES = {"str": "string", "int": "number", "float": "number", "bool": "bool", "array": "array", "object": "object"}
@@ -47,8 +46,7 @@ class Decoder(Generic[T]):
         """The same for a value that was parsed already."""
         if not isinstance(value, dict):
             if value is not None:
-                kind = _GO_VALUES.get(type(value).__name__, "array")
-                raise InvalidParameter(f"json: cannot unmarshal {kind} into Go value of type {self._name}")
+                raise InvalidParameter(f"json: cannot unmarshal {kind_of(value)} into Go value of type {self._name}")
             value = {}
         straighten = self._straighten
         try:
@@ -63,10 +61,8 @@ class Decoder(Generic[T]):
         expected = match[1].partition(" |")[0]
         path = re.sub(r"\[[^]]*\]", "", match[3] or "").strip(".")
         value = _GO_VALUES.get(match[2], match[2])
-        return (
-            f"json: cannot unmarshal {value} into Go struct field {self._name}.{path}"
-            f" of type {_GO_TYPES.get(expected, expected)}"
-        )
+        kind = "string" if path in self._lists else _GO_TYPES.get(expected, expected)
+        return f"json: cannot unmarshal {value} into Go struct field {self._name}.{path} of type {kind}"
 
     # Tables: one function a type, None where nothing is to be done.
 
@@ -197,24 +193,6 @@ def parse(data: bytes) -> Any:
     """The first JSON value of ``data``. Raises InvalidParameter in Go's words if there is none."""
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _parse_slowly(data, error)
-
-
-def _parse_slowly(data: bytes, cause: Exception) -> Any:
-    """What msgspec refused may still be a value with something after it, which Go's decoder does not look at."""
-    text = data.decode("utf-8", "replace").lstrip(" \t\r\n")
-    if not text:
-        raise InvalidParameter("EOF") from cause
-    try:
-        value, _ = _scanner.raw_decode(text)
-    except JSONDecodeError as error:
-        if error.pos >= len(text.rstrip()) or "Unterminated string" in error.msg:
-            raise InvalidParameter("unexpected EOF") from cause
-        where = {"Expecting value": "looking for beginning of value"}.get(
-            error.msg, f"in JSON at offset {error.pos}: {error.msg.lower()}"
-        )
-        raise InvalidParameter(f"invalid character '{text[error.pos]}' {where}") from cause
-    except RecursionError:
-        raise InvalidParameter("exceeded max depth") from cause
-    return value
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # It may still be a value with something after it, which Go's decoder does not look at.
+        return parse_first(data)

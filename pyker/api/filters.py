@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from pyker.api import gojson
 from pyker.errors import InvalidParameter
 
 Filters = dict[str, tuple[str, ...]]
@@ -30,16 +31,12 @@ def parse(text: str, accepted: Collection[str] | None = None) -> Filters:
     """Read either dialect. Raises InvalidParameter for what is neither, and for keys not in ``accepted``."""
     if not text:
         return {}
-    try:
-        raw = json.loads(text)
-    except ValueError as error:
-        raise InvalidParameter(f"invalid filter: {error}") from error
+    raw = gojson.parse_first(text)
     if raw is None:
         return {}
     if not isinstance(raw, dict):
-        kind = "array" if isinstance(raw, list) else "number" if isinstance(raw, int | float) else "string"
         raise InvalidParameter(
-            f"json: cannot unmarshal {kind} into Go value of type map[string]map[string]bool",
+            f"json: cannot unmarshal {gojson.kind_of(raw)} into Go value of type map[string]map[string]bool",
             hint='filters look like {"label": ["a=b"]}',
         )
     filters: Filters = {}
@@ -53,7 +50,7 @@ def parse(text: str, accepted: Collection[str] | None = None) -> Filters:
                 filters[key] = ()
             case _:
                 raise InvalidParameter(
-                    f"invalid filter: the values of '{key}' are neither a list of strings nor a map of booleans"
+                    f"json: cannot unmarshal {gojson.kind_of(values)} into Go value of type map[string]bool"
                 )
     if accepted is not None:
         validate(filters, accepted)

@@ -75,16 +75,18 @@ class Call:
         """A variable of the path."""
         return self.variables[name]
 
+    def check_query(self) -> None:
+        """Raise InvalidParameter for a broken escape, whether or not anybody reads the query."""
+        bad = _BAD_ESCAPE.search(self.request.query)
+        if bad is not None:
+            raise InvalidParameter(f'invalid URL escape "{bad[0]}"')
+
     @property
     def query(self) -> dict[str, list[str]]:
-        """The query, decoded. Raises InvalidParameter for a broken escape."""
+        """The query, decoded."""
         if self._query is None:
-            text = self.request.query
-            bad = _BAD_ESCAPE.search(text) if "%" in text else None
-            if bad is not None:
-                raise InvalidParameter(f'invalid URL escape "{bad[0]}"')
             parsed: dict[str, list[str]] = {}
-            for pair in text.split("&"):
+            for pair in self.request.query.split("&"):
                 if pair:
                     name, _, value = pair.partition("=")
                     parsed.setdefault(unquote_plus(name), []).append(unquote_plus(value))

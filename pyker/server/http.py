@@ -7,6 +7,7 @@ answered in order.
 from __future__ import annotations
 
 import logging
+import re
 import select
 import socket
 from contextlib import suppress
@@ -159,6 +160,8 @@ class Connection:
         try:
             if request.method == "OPTIONS":
                 return Reply(200)
+            if "//" in request.path:
+                return Reply(301, b"", headers={"Location": re.sub("/+", "/", request.path)})
             route, variables, version = self._server.router.find(request.method, request.path)
             stdio.version = version
             token = None
@@ -168,6 +171,8 @@ class Connection:
                     watched = True
                     self._server.hangups.watch(self._stream.fileno(), token)
             call = Call(self._server.engine, request, body, stdio, self._actor, version, variables, token)
+            if "%" in request.query:
+                call.check_query()
             reply = route.handler(call)
             if reply is STREAMED and not stdio.begun:
                 return Reply(200, b"")

@@ -31,7 +31,7 @@ def container_inspect(view: ContainerView, version: Version) -> JsonObject:
         "ResolvConfPath": record.resolv_conf_path,
         "HostnamePath": record.hostname_path,
         "HostsPath": record.hosts_path,
-        "LogPath": record.log_path,
+        "LogPath": "" if record.state.started_at == gotime.ZERO_TIME else record.log_path,
         "Name": f"/{record.name}",
         "RestartCount": record.restart_count,
         "Driver": record.driver,
@@ -48,6 +48,8 @@ def container_inspect(view: ContainerView, version: Version) -> JsonObject:
         answer["SizeRootFs"] = view.size_root_fs
     answer["Mounts"] = [_mount(point) for point in record.mount_points]
     answer["Config"] = msgspec.to_builtins(record.config)
+    if not answer["Config"]["Volumes"]:
+        answer["Config"]["Volumes"] = None
     answer["NetworkSettings"] = _network_settings(record, version)
     return answer
 

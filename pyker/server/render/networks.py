@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyker.api import gotime
 from pyker.jobs.networks import NetworkView
 from pyker.networkdriver.base import IpamPool
 
@@ -26,7 +27,7 @@ def network(view: NetworkView, *, with_containers: bool) -> JsonObject:
     return {
         "Name": stored.name,
         "Id": stored.id,
-        "Created": stored.created,
+        "Created": gotime.format_time(gotime.parse_time(stored.created)),
         "Scope": stored.scope,
         "Driver": stored.driver,
         "EnableIPv6": stored.enable_ipv6,

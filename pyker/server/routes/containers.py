@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from pyker.api import codec, filters
 from pyker.api.codec import Decoder
+from pyker.api.gojson import kind_of
 from pyker.api.versions import Version
 from pyker.errors import InvalidParameter
 from pyker.jobs.containers import (
@@ -76,8 +77,7 @@ class _Anything(Decoder[dict[str, Any]]):
         if value is None:
             return {}
         if not isinstance(value, dict):
-            kind = "array" if isinstance(value, list) else "string" if isinstance(value, str) else "number"
-            raise InvalidParameter(f"json: cannot unmarshal {kind} into Go value of type {self._name}")
+            raise InvalidParameter(f"json: cannot unmarshal {kind_of(value)} into Go value of type {self._name}")
         return value
 
 
