@@ -19,7 +19,7 @@ from pyker.libcontainer import syscalls
 from pyker.libcontainer.seccomp_default import Argument, Rule
 
 LIBRARY = "libseccomp.so.2"
-_FORMAT = 1
+_FORMAT = 2
 """Part of the cache's key: to be raised when the same profile compiles to something else."""
 
 _SPEC_ALLOW = 4
@@ -61,6 +61,17 @@ _IPCCALLS = {
     "semop": 1, "semget": 2, "semctl": 3, "semtimedop": 4, "msgsnd": 11, "msgrcv": 12, "msgget": 13, "msgctl": 14,
     "shmat": 21, "shmdt": 22, "shmget": 23, "shmctl": 24,
 }  # fmt: skip
+
+
+_NEWER_AMD64 = {"uretprobe": 335}
+
+_DIRECT_X86 = {
+    "recvmmsg": 337, "sendmmsg": 345, "socket": 359, "socketpair": 360, "bind": 361, "connect": 362, "listen": 363,
+    "accept4": 364, "getsockopt": 365, "setsockopt": 366, "getsockname": 367, "getpeername": 368, "sendto": 369,
+    "sendmsg": 370, "recvfrom": 371, "recvmsg": 372, "shutdown": 373, "semget": 393, "semctl": 394, "shmget": 395,
+    "shmctl": 396, "shmat": 397, "shmdt": 398, "msgget": 399, "msgsnd": 400, "msgrcv": 401, "msgctl": 402,
+}  # fmt: skip
+"""32-bit x86 has these beside socketcall and ipc; libseccomp answers with a stand-in that covers both."""
 
 
 def native_arch() -> str:
@@ -108,9 +119,15 @@ def number(name: str, machine: str) -> int | None:
     from pyker.libcontainer.seccomp_bpf import MACHINES
 
     found = int(_library().seccomp_syscall_resolve_name_arch(MACHINES[machine].token, name.encode()))
+    if found >= 0:
+        return found
+    if machine == "x86" and name in _DIRECT_X86:
+        return _DIRECT_X86[name]
+    if machine == "amd64" and name in _NEWER_AMD64:
+        return _NEWER_AMD64[name]
     if found == -1 and name in _NEWER:
         return _NEWER[name] | (0x40000000 if machine == "x32" else 0)
-    return found if found >= 0 else None
+    return None
 
 
 def compile_profile(

@@ -56,7 +56,7 @@ class Machine:
 MACHINES: dict[str, Machine] = {
     "amd64": Machine(0xC000003E, 0xC000003E, 64),
     "x86": Machine(0x40000003, 0x40000003, 32),
-    "x32": Machine(0x4000003E, 0xC000003E, 64),
+    "x32": Machine(0x4000003E, 0xC000003E, 32),
     "arm64": Machine(0xC00000B7, 0xC00000B7, 64),
     "arm": Machine(0x40000028, 0x40000028, 32),
     "s390x": Machine(0x80000016, 0x80000016, 64),
@@ -64,7 +64,8 @@ MACHINES: dict[str, Machine] = {
     "riscv64": Machine(0xC00000F3, 0xC00000F3, 64),
     "ppc64le": Machine(0xC0000015, 0xC0000015, 64),
 }
-"""x32 shares amd64's AUDIT_ARCH and is told apart by a bit of the number."""
+"""x32 shares amd64's AUDIT_ARCH and is told apart by a bit of the number. ``bits`` says how much of an argument counts.
+"""
 
 
 def action_value(action: str, errno: int) -> int:
@@ -138,6 +139,8 @@ def _comparison(argument: Argument, bits: int) -> list[Instruction]:
         case "NE":
             head = [load_high, (_EQUAL, 0, _PASS, high)] if wide else []
             return [*head, load_low, (_EQUAL, _FAIL, 0, low)]
+        case "NE_INT":
+            return [load_low, (_EQUAL, _FAIL, 0, low)]
         case "GT" | "GE":
             head = [load_high, (_GREATER, _PASS, 0, high), (_EQUAL, 0, _FAIL, high)] if wide else []
             code = _GREATER if argument.op == "GT" else _GREATER_OR_EQUAL

@@ -140,7 +140,10 @@ SUB_ARCHES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """Argument ``index`` compared with ``value``; ``value_two`` is the datum of MASKED_EQ, whose mask is ``value``."""
+    """Argument ``index`` compared with ``value``; ``value_two`` is the datum of MASKED_EQ, whose mask is ``value``.
+
+    ``op`` is one of libseccomp's (NE, LT, LE, EQ, GE, GT, MASKED_EQ), or NE_INT, which looks at the low 32 bits only.
+    """
 
     index: int
     op: str
@@ -163,7 +166,8 @@ def rules(capabilities: frozenset[str], arch: str, kernel: tuple[int, int]) -> l
     found = [Rule(tuple(" ".join(ALWAYS.values()).split()))]
     if kernel >= TRACING_SINCE:
         found.append(Rule(tuple(TRACING.split())))
-    found.append(Rule(("socket",), args=(Argument(0, "NE", AF_VSOCK),)))
+    # The kernel takes an int: with all 64 bits compared, any high bit would let the family through.
+    found.append(Rule(("socket",), args=(Argument(0, "NE_INT", AF_VSOCK),)))
     found += [Rule(("personality",), args=(Argument(0, "EQ", value),)) for value in PERSONALITIES]
     for arches, names in BY_ARCH.items():
         if arch in arches:
