@@ -161,6 +161,13 @@ class BridgeDriver:
             if error.errno != errno.ENODEV:
                 raise error
 
+    def _heal(self, network: Network) -> None:
+        """Make the bridge again if somebody deleted it."""
+        link = self._netlink.link(bridge_name(network))
+        if link is None or link.index != self._indexes.get(network.id):
+            _LOG.warning("the bridge %s was deleted from outside; made again", bridge_name(network))
+            self.create_network(network)
+
     def prepare(self, network: Network) -> Callable[[RawSandbox], None]:
         """How a sandbox that is made ahead gets its interface on ``network``."""
 
@@ -190,14 +197,13 @@ class BridgeDriver:
         name = host_link(endpoint_id)
         mtu = int(network.options.get(MTU) or 0)
         isolated = not flag(network.options, ICC, default=True)
+        bridge = self._indexes[network.id]
         namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self._netlink.run(
-                netlink.new_veth(name, master=self._indexes[network.id], peer=ifname, peer_netns_fd=namespace, mtu=mtu)
-            )
+            self._netlink.run(netlink.new_veth(name, master=bridge, peer=ifname, peer_netns_fd=namespace, mtu=mtu))
         finally:
             os.close(namespace)
-        sandbox.link = name
+        sandbox.link, sandbox.bridge = name, bridge
         # Without IPv6 on the network an address that the kernel makes up only costs time and multicast traffic.
         inside.run(netlink.set_link(ifname, ipv6_link_local=False), netlink.set_link(ifname, up=True))
         self._netlink.run(
@@ -232,6 +238,9 @@ class BridgeDriver:
             else:
                 inside, closing = raw.netlink, contextlib.ExitStack()
             undo.callback(self._netlink.try_all, netlink.delete_link(host_link(endpoint_id)))
+            self._heal(network)
+            if raw.link and raw.bridge != self._indexes[network.id]:
+                self._netlink.run(netlink.set_link(raw.link, master=self._indexes[network.id]))
             if not raw.link:
                 self._connect(network, endpoint_id, sandbox.netns_path, inside, ifname, raw)
             mac = settings.mac_address or mac_of(address)
@@ -294,7 +303,7 @@ class BridgeDriver:
 
     def busy_subnets(self, *, besides: str) -> list[IPv4Network]:
         """What the host's addresses and routes occupy, those of the link ``besides`` left out."""
-        own = self._netlink.link(besides)
+        own = self._netlink.link(besides) if besides else None
         index = own.index if own else -1
         busy = [
             IPv4Interface(f"{address.address}/{address.prefix_len}").network

@@ -33,7 +33,7 @@ class Target:
 
 
 def open_listener(protocol: str, host_ip: str, port: int) -> socket.socket:
-    """Bind ``host_ip:port`` (IPv6 sockets for IPv6 only) and listen. Raises OSError as bind(2) does."""
+    """Bind ``host_ip:port`` (IPv6 sockets for IPv6 only) and listen. Raises OSError as bind(2) and listen(2) do."""
     family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
@@ -143,11 +143,16 @@ class LocalProxy:
         self._upstreams: dict[int, _Session] = {}
         self._closing = False
 
-    def add(self, listener: socket.socket, target: Target) -> None:
-        """Serve ``listener``, which is the proxy's from now on."""
+    def add(self, listener: socket.socket, target: Target, *, serve: bool = True) -> None:
+        """Serve ``listener``, which is the proxy's from now on; or only hold its port, and refuse who connects."""
         number = listener.fileno()
+        if not serve:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # ends listening; the port stays bound
         with self._lock:
             self._targets[number] = (listener, target)
+            if not serve:
+                return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="pyker-proxy", daemon=True)
                 self._thread.start()

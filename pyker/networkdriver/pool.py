@@ -33,7 +33,8 @@ _LOG = logging.getLogger(__name__)
 class RawSandbox:
     """A pinned namespace. ``netlink`` is a socket inside; whoever has the sandbox closes it.
 
-    When a driver has put an interface in ahead of time, ``link`` is its name on the host, ``index`` its number inside.
+    When a driver has put an interface in ahead of time, ``link`` is its name on the host, ``index`` its number inside,
+    and ``bridge`` the number of the bridge that it is in.
     """
 
     id: str
@@ -42,6 +43,7 @@ class RawSandbox:
     netlink: Netlink
     link: str = ""
     index: int = 0
+    bridge: int = 0
 
 
 def new_id() -> str:

@@ -242,7 +242,7 @@ class PortMapper:
                 return  # this kernel has no SCTP sockets, so nobody else can have the port either
             raise
         publication.listeners.append(listener)
-        self._proxy.add(listener, Target(protocol, target))
+        self._proxy.add(listener, Target(protocol, target), serve=self._userland_proxy)
 
 
 def _bind_failure(error: OSError, protocol: str, ip: str, port: int) -> SystemFailure:

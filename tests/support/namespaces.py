@@ -156,3 +156,48 @@ def _loopback_up() -> None:
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(control, 0x8914, struct.pack("16sH14x", b"lo", 0x1))  # SIOCSIFFLAGS, IFF_UP
+
+
+def serve(netns_path: str, answer: bytes, port: int) -> socket.socket:
+    """A TCP server in a pinned namespace: it greets every connection with ``answer`` and echoes one line.
+
+    Its thread ends when the returned socket is shut down and closed.
+    """
+    listener = socket_in(netns_path, socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("0.0.0.0", port))
+    listener.listen(64)
+
+    def work() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(10)
+                    connection.sendall(answer)
+
+    threading.Thread(target=work, daemon=True).start()
+    return listener
+
+
+def stop(listener: socket.socket) -> None:
+    """End ``serve``."""
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
+def ask(address: str, port: int, *, netns_path: str = "", source: str = "") -> bytes:
+    """All that a TCP server says, asked from here or from a pinned namespace. Raises OSError if nobody answers."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    kind = socket.SOCK_STREAM
+    client = socket_in(netns_path, family, kind) if netns_path else socket.socket(family, kind)
+    with client:
+        client.settimeout(2)
+        if source:
+            client.bind((source, 0))
+        client.connect((address, port))
+        said = b""
+        while data := client.recv(65536):
+            said += data
+        return said
