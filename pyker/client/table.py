@@ -52,6 +52,7 @@ def render(
         return "".join(dumps_go({name: row[name] for name in headers if name in row}) + "\n" for row in rows)
     from pyker.client.template import Template
 
+    rows = [dict(sorted(row.items())) for row in rows]
     if template.startswith("table"):
         body = template[len("table") :].strip().replace("\\t", "\t").replace("\\n", "\n")
         compiled = Template(body)

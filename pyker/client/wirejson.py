@@ -34,11 +34,11 @@ def _fallback_loads(text: str) -> Any:
     return json.loads(text)
 
 
-def _fallback_dumps(value: object, *, indent: int | None = None, sort_keys: bool = False) -> str:
+def _fallback_dumps(value: object, *, indent: int | None = None) -> str:
     import json
 
     separators = (",", ":") if indent is None else (",", ": ")
-    return json.dumps(value, indent=indent, separators=separators, sort_keys=sort_keys, ensure_ascii=False)
+    return json.dumps(value, indent=indent, separators=separators, ensure_ascii=False)
 
 
 try:
@@ -84,9 +84,8 @@ def _refuse(value: object) -> object:
 
 
 def dumps_go(value: object) -> str:
-    """Encode as Go's json.Marshal prints a map: keys sorted, no spaces, ``<``, ``>`` and ``&`` escaped."""
-    text = _fallback_dumps(value, sort_keys=True)
-    return escape_go(text)
+    """Encode as Go's json.Marshal does: no spaces, ``<``, ``>`` and ``&`` escaped; keys in the order given."""
+    return escape_go(dumps(value))
 
 
 def dumps_indented(value: object) -> str:
