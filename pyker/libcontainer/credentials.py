@@ -12,7 +12,7 @@ import signal
 from typing import NoReturn, Protocol
 
 from pyker.errors import KernelError
-from pyker.libcontainer import apparmor, capabilities, command, console, handshake, mounts, rlimits, seccomp, user
+from pyker.libcontainer import capabilities, command, console, handshake, mounts, rlimits, user
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import Pty, Ready, Socket
 from pyker.libcontainer.spec import ProcessSpec
@@ -32,7 +32,11 @@ class Stopwatch(Protocol):
 
 
 def detach(container_id: str) -> None:
-    """Leave the session, the keyring and the file mode mask of the launcher behind."""
+    """Leave the session, the keyring and the file mode mask of the launcher behind.
+
+    Until execve this process is a copy of the launcher: others in the same container must not look into it.
+    """
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(0)
     try:
@@ -86,6 +90,9 @@ def assume_and_execute(
         rlimits.apply(limits)
     _take_streams(stdio, who.uid, terminal=process.tty)
     if process.apparmor_profile:
+        # Imported by the launcher where the kernel has AppArmor: elsewhere it would be dead weight.
+        from pyker.libcontainer import apparmor
+
         apparmor.change_on_exec(process.apparmor_profile)
     capabilities.before_setuid(process.capabilities)
     os.setgroups(who.groups)
@@ -93,7 +100,7 @@ def assume_and_execute(
     os.setresuid(who.uid, who.uid, who.uid)
     capabilities.regain()
     if process.seccomp and not process.no_new_privileges:
-        seccomp.load(process.seccomp)
+        _filter(process.seccomp)
     capabilities.after_setuid(process.capabilities, who.uid)
     command.enter(process.cwd)
     if process.no_new_privileges:
@@ -106,7 +113,7 @@ def assume_and_execute(
     stages.enter("exec")
     handshake.send(channel, Ready(stages.spent, warnings))
     if process.seccomp and process.no_new_privileges:
-        seccomp.load(process.seccomp)
+        _filter(process.seccomp)
     try:
         os.execve(path, process.args, env)
     except OSError as error:
@@ -124,6 +131,13 @@ def _take_streams(stdio: tuple[int, int, int], uid: int, *, terminal: bool) -> N
     # None of them is 0, 1 or 2 already: the monitor keeps those on /dev/null.
     for number, fd in enumerate(stdio):
         os.dup2(fd, number, inheritable=True)
+
+
+def _filter(program: bytes) -> None:
+    try:
+        sc.load_filter(program)
+    except OSError as error:
+        raise KernelError.from_oserror(error, syscall="seccomp", stage="seccomp") from error
 
 
 def _is_null(fd: int) -> bool:

@@ -100,6 +100,10 @@ def _import_the_rest() -> None:
         codecs.lookup(encoding)
     with contextlib.suppress(PykerError):
         open_cgroup("/warm")
+    if os.path.isdir("/sys/kernel/security/apparmor"):
+        from pyker.libcontainer import apparmor
+
+        apparmor.enabled()
 
 
 def _answer(raw: bytes, reply: Socket) -> NoReturn:

@@ -7,8 +7,11 @@ the mount namespace of the container-to-be, before pivot_root, in a process of o
 
 from __future__ import annotations
 
+import _socket
+import errno
 import os
 import stat
+import struct
 from dataclasses import dataclass
 
 from pyker.errors import InvalidParameter
@@ -65,7 +68,6 @@ _ATTR = (
     (sc.MS_NOSYMFOLLOW, sc.MOUNT_ATTR_NOSYMFOLLOW),
 )
 _BIND_FLAGS = sum(flag for flag, _ in _ATTR) | sc.MS_NOATIME | sc.MS_RELATIME | sc.MS_STRICTATIME
-_ENOSYS = 38
 _PAGE_BYTES = 4095
 """mount(2) takes one page of data, with its NUL."""
 
@@ -128,7 +130,7 @@ def make_target(root: int, path: str, create: str, *, symlinks: bool = True, _de
         if not create:
             raise
     if _depth > 40:
-        raise OSError(40, f"openat2: {os.strerror(40)}", path)
+        raise OSError(errno.ELOOP, f"openat2: {os.strerror(errno.ELOOP)}", path)
     parent_path, _, name = path.rstrip("/").rpartition("/")
     parent = make_target(root, parent_path or "/", "dir", symlinks=symlinks, _depth=_depth + 1)
     try:
@@ -176,10 +178,12 @@ def perform(root: int, mount: Mount) -> None:
 
 def bind(root: int, mount: Mount, options: Options) -> None:
     """Bind ``mount.source`` of the host below ``root``, complete with its flags before anyone can see it."""
+    flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if options.recursive else 0)
     try:
-        tree = sc.open_tree(
-            sc.AT_FDCWD, mount.source, sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if options.recursive else 0)
-        )
+        if (pid := _process_in(mount.source)) is not None:
+            tree = open_foreign_tree(pid, mount.source.removeprefix(f"/proc/{pid}/root") or "/", flags)
+        else:
+            tree = sc.open_tree(sc.AT_FDCWD, mount.source, flags)
     except FileNotFoundError as error:
         raise InvalidParameter(
             f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
@@ -200,6 +204,46 @@ def bind(root: int, mount: Mount, options: Options) -> None:
         os.close(tree)
 
 
+def _process_in(source: str) -> int | None:
+    """The process whose root ``source`` begins with, as in /proc/123/root/dev/shm."""
+    parts = source.split("/", 4)
+    if len(parts) > 3 and parts[1] == "proc" and parts[2].isdigit() and parts[3] == "root":
+        return int(parts[2])
+    return None
+
+
+def open_foreign_tree(pid: int, path: str, flags: int) -> int:
+    """A detached copy of a tree that another process sees at ``path``.
+
+    A mount can be cloned only from within its own namespace, but can be attached in any: a child goes there and
+    sends the copy back. Raises OSError.
+    """
+    namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    child, pidfd = sc.clone3(0)
+    if child == 0:
+        try:
+            sc.setns(namespace, sc.CLONE_NEWNS)
+            tree = sc.open_tree(sc.AT_FDCWD, path, flags)
+            theirs.sendmsg([b"0"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", tree))])
+        except OSError as error:
+            theirs.send(str(error.errno or errno.EINVAL).encode())
+        finally:
+            os._exit(0)
+    os.close(pidfd)
+    os.close(namespace)
+    theirs.close()
+    try:
+        data, ancillary, _, _ = ours.recvmsg(64, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+    if not ancillary:
+        number = int(data or b"22")
+        raise OSError(number, f"open_tree: {os.strerror(number)}", path)
+    return int(struct.unpack("i", ancillary[0][2])[0])
+
+
 def attach(tree: int, target: int, options: Options) -> None:
     """Give a detached tree its flags and propagation (private unless said otherwise), and attach it at ``target``."""
     propagation = options.propagation or sc.MS_PRIVATE | sc.MS_REC
@@ -214,7 +258,7 @@ def attach(tree: int, target: int, options: Options) -> None:
             sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | recursive, attr_set=attr_set, attr_clr=attr_clr)
         attach_bare(tree, target)
     except OSError as error:
-        if error.errno != _ENOSYS:
+        if error.errno != errno.ENOSYS:
             raise
         # Before Linux 5.12 there is no mount_setattr: attach first, then change; the flags of the top mount only.
         attach_bare(tree, target)

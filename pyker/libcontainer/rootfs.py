@@ -6,6 +6,7 @@ descriptor of the new root). Nothing is seen by the host.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -217,7 +218,7 @@ def set_readonly(root: int) -> None:
     try:
         sc.mount_setattr(root, "", sc.AT_EMPTY_PATH, attr_set=sc.MOUNT_ATTR_RDONLY)
     except OSError as error:
-        if error.errno != 38:
+        if error.errno != errno.ENOSYS:
             raise
         sc.mount("", mounts.proc_fd(root), "", sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY)
 

@@ -101,8 +101,10 @@ class Starter:
                 oom=-1 if oom is None else oom,
                 listener=listener.fileno(),
             )
-        except (PykerError, OSError) as error:
+        except BaseException as error:
             self._undo(error)
+            if not isinstance(error, (PykerError, OSError)):
+                raise
 
     def run_exec(self, request: Exec) -> None:
         """Start one more process in a container."""
@@ -131,8 +133,10 @@ class Starter:
                 ),
                 Started(pid, start_time, stages, warnings),
             )
-        except (PykerError, OSError) as error:
+        except BaseException as error:
             self._undo(error)
+            if not isinstance(error, (PykerError, OSError)):
+                raise
 
     def _open_streams(self) -> None:
         """Pipes for the process, unless it has a terminal; standard input is /dev/null unless it is open."""
@@ -189,7 +193,7 @@ class Starter:
         handshake.send(self._control, started, (self._pidfd,))
         handshake.send(self._monitor, handshake.with_places(begin, len(self._outputs), places), fds)
 
-    def _undo(self, error: Exception) -> None:
+    def _undo(self, error: BaseException) -> None:
         """Nothing is to be left of a start that failed: no process, cgroup or socket. Then tell the daemon why."""
         failure = Failure.of(error, "start")
         if self._pidfd >= 0:
