@@ -19,7 +19,7 @@ from time import monotonic
 
 from pyker.daemon.transfer_store import Origin, StoredLayer, TransferStore, chain_ids
 from pyker.engine.job import CancelToken, JobContext
-from pyker.errors import InvalidParameter, NotFound, PykerError, SystemFailure
+from pyker.errors import InvalidParameter, NotFound, SystemFailure
 from pyker.jobs.images import PushLayer
 from pyker.registry import uploads
 from pyker.registry.answers import Refused
@@ -49,6 +49,12 @@ class _PushWork:
     name: Reference
     layers: dict[int, _LayerWork] = field(default_factory=dict)
     cancel: CancelToken = field(default_factory=CancelToken)
+    failure: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """Remember the first failure and stop the rest."""
+        self.failure = self.failure or error
+        self.cancel.cancel()
 
 
 class Pusher:
@@ -111,16 +117,13 @@ class Pusher:
                 for index in order
             }
             digests: dict[int, Digest] = {}
-            failure: BaseException | None = None
             for index, future in futures.items():
                 try:
                     digests[index] = future.result()
                 except BaseException as error:  # noqa: BLE001  the other layers end first; it is raised below
-                    failure = failure or error
-                    work.cancel.cancel()
-            if failure is not None:
-                ctx.cancel.raise_if_cancelled()
-                raise failure
+                    work.fail(error)
+            if work.failure is not None:
+                raise work.failure
             return [(digests[index], work.layers[index].size) for index in range(len(layers))]
         finally:
             forget()
@@ -148,8 +151,8 @@ class Pusher:
             # The same layer twice in an image, or in two pushes to one place, is sent once.
             with self._once(work.name.name, layer.layer.diff_id):
                 digest, layer.size = self._offer(work, layer.layer, say)
-        except PykerError:
-            work.cancel.cancel()
+        except BaseException as error:
+            work.fail(error)
             raise
         finally:
             layer.place.leave()

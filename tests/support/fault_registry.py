@@ -14,13 +14,16 @@ import io
 import json
 import re
 import socket
+import ssl
 import struct
 import tarfile
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from time import monotonic
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -104,7 +107,7 @@ class Image:
 class FaultRegistry:
     """Listens on a loopback port until ``close``. ``host`` may be a second address, such as 127.0.0.2."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, tls: tuple[Path, Path] | None = None) -> None:
         self.blobs: dict[str, bytes] = {}
         self.owners: dict[str, set[str]] = {}
         self.manifests: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -123,10 +126,15 @@ class FaultRegistry:
         self.most_concurrent = 0
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
+        self._step = threading.Event()
         self._server = ThreadingHTTPServer((host, port), _handler(self))
         self._server.daemon_threads = True
         self.host = f"{host}:{self._server.server_address[1]}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'https' if tls else 'http'}://{self.host}"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.realm = f"{self.url}/token"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -252,6 +260,16 @@ class FaultRegistry:
         """The requests so far whose path contains ``part``."""
         return [item for item in self.requests if part in item.path and method in ("", item.method)]
 
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 10) -> bool:
+        """Wait until ``condition`` holds, asking again after each step of a request; False after the time."""
+        deadline = monotonic() + timeout_s
+        while not condition():
+            if monotonic() > deadline:
+                return False
+            self._step.wait(0.02)
+            self._step.clear()
+        return True
+
     # Authorization
 
     def allowed(self, header: str, path: str) -> bool:
@@ -285,6 +303,7 @@ class FaultRegistry:
         with self._lock:
             self.concurrent += step
             self.most_concurrent = max(self.most_concurrent, self.concurrent)
+        self._step.set()
 
 
 def _compress(tar: bytes, compression: str) -> bytes:
@@ -337,7 +356,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         recorded.body_bytes = len(body)
         path = urlsplit(self.path).path
-        if path == "/token":
+        if path == "/token" and fault is None:
             self._token(body)
             return
         if fault is not None and fault.redirect:
