@@ -20,11 +20,11 @@ def progress_bar(current: int, total: int) -> str:
     """``[=====>      ]  1.2MB/3.4MB`` as old clients print it; without a total only the amount."""
     if current <= 0 and total <= 0:
         return ""
-    if total <= 0 or current > total:
-        return human_size(current)
-    percent = min(100, current * 100 // total) // 2
-    arrow = "=" * percent + (">" if percent < 50 else "")
-    return f"[{arrow.ljust(50)}] {human_size(current):>8}/{human_size(total)}"
+    if total <= 0:
+        return f"{human_size(current):>8}"
+    filled = min(100, int(current / total * 100)) // 2
+    amounts = f"{human_size(current):>8}" + (f"/{human_size(total)}" if current <= total else "")
+    return f"[{'=' * filled}>{' ' * (50 - filled)}] {amounts}"
 
 
 def to_record(progress: Progress) -> dict[str, object]:
