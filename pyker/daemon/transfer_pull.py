@@ -24,7 +24,6 @@ from pyker.registry.manifests import (
     Index,
     Manifest,
     Platform,
-    Raw,
     parse,
     parse_config,
 )
@@ -91,14 +90,15 @@ class Puller:
         """
         digest = reference.digest or repository.resolve(reference.tag)
         raw = repository.manifest(digest or reference.tag)
+        parsed = parse(raw)
         what = reference.canonical if reference.digest else reference.tag
         ctx.emit(Progress(status=f"Pulling from {reference.path}", id=what))
-        manifest = self._image_manifest(repository, raw, platform)
+        manifest = self._image_manifest(repository, parsed, platform)
         image_id = ImageId(manifest.config.digest)
         if self._store.image_config(image_id) is None:
             config = self._config(repository, manifest)
-            parsed = parse_config(config, len(manifest.layers))
-            diff_ids = tuple(DiffId(item) for item in (parsed.get("rootfs") or {}).get("diff_ids") or ())
+            rootfs = parse_config(config, len(manifest.layers))
+            diff_ids = tuple(DiffId(item) for item in (rootfs.get("rootfs") or {}).get("diff_ids") or ())
             held: list[ChainId] = []
             try:
                 self._fetch_layers(repository, reference, manifest, diff_ids, held, ctx)
@@ -119,23 +119,20 @@ class Puller:
         except PykerError as error:
             raise SystemFailure(f"error pulling image configuration: {error.message}") from error
 
-    def _image_manifest(self, repository: Repository, raw: Raw, platform: Platform) -> Manifest:
-        for _depth in range(_NESTED_MAX + 1):
-            parsed = parse(raw)
-            if isinstance(parsed, Manifest):
-                if not parsed.config.digest.startswith("sha256:"):
-                    raise BadAnswer(
-                        f"the image's configuration has the digest {parsed.config.digest}, not a sha256 one"
-                    )
-                if len(parsed.layers) > _LAYERS_MAX:
-                    raise BadAnswer(f"the image has {len(parsed.layers)} layers; at most {_LAYERS_MAX} are pulled")
-                return parsed
-            raw = repository.manifest(self._entry(parsed, platform).digest)
-        raise BadAnswer(f"the index is nested more than {_NESTED_MAX} deep")
-
     @staticmethod
-    def _entry(index: Index, platform: Platform) -> Descriptor:
-        return choose(index, platform)
+    def _image_manifest(repository: Repository, parsed: Manifest | Index, platform: Platform) -> Manifest:
+        """The manifest itself, or the one of an index that suits ``platform``."""
+        for _depth in range(_NESTED_MAX):
+            if isinstance(parsed, Manifest):
+                break
+            parsed = parse(repository.manifest(choose(parsed, platform).digest))
+        if not isinstance(parsed, Manifest):
+            raise BadAnswer(f"the index is nested more than {_NESTED_MAX} deep")
+        if not parsed.config.digest.startswith("sha256:"):
+            raise BadAnswer(f"the image's configuration is {parsed.config.digest}, which is no sha256 digest")
+        if len(parsed.layers) > _LAYERS_MAX:
+            raise BadAnswer(f"the image has {len(parsed.layers)} layers; at most {_LAYERS_MAX} are pulled")
+        return parsed
 
     def _name(self, reference: Reference, digest: Digest, image_id: ImageId) -> bool:
         """Tag the image and give it its digest. True if the name meant something else before."""
