@@ -64,6 +64,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "seccomp": lambda: _library("libseccomp.so.2"),
     "cgroup-v1": _cgroup_v1,
     "cgroup-v2": _cgroup_v2,
+    "cgroup2": lambda: " - cgroup2 " in Path("/proc/self/mountinfo").read_text(),
     "apparmor": lambda: Path("/sys/module/apparmor/parameters/enabled").exists(),
     "docker-cli": lambda: shutil.which("docker") is not None,
     "dockerd": lambda: shutil.which("dockerd") is not None,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from pyker.errors import InvalidParameter
-from pyker.libcontainer.cgroups.layout import Layout, layout
+from pyker.libcontainer.cgroups.layout import Layout
+from pyker.libcontainer.cgroups.layout import layout as mounted
 from pyker.libcontainer.spec import Resources
 
 
@@ -97,7 +98,7 @@ def open_cgroup(path: str, hierarchies: Layout | None = None) -> Cgroup:
     parts = path.strip("/").split("/")
     if not path.startswith("/") or parts == [""] or not {"", ".", ".."}.isdisjoint(parts):
         raise InvalidParameter(f"invalid cgroup path {path!r}: it must be absolute and without '..'")
-    found = hierarchies or layout()
+    found = hierarchies or mounted()
     clean = "/" + "/".join(parts)
     if found.version == 1:
         from pyker.libcontainer.cgroups.v1 import CgroupV1

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pyker.errors import NotSupported
 from pyker.libcontainer.cgroups import files
-from pyker.libcontainer.cgroups.layout import Layout, layout
+from pyker.libcontainer.cgroups.layout import Layout
+from pyker.libcontainer.cgroups.layout import layout as mounted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +111,6 @@ def probe(found: Layout) -> Support:
 def supported() -> Support:
     """What can be limited here, found out once a process. Nothing can where no hierarchy is mounted."""
     try:
-        return probe(layout())
+        return probe(mounted())
     except NotSupported:
         return Support(version=0)
