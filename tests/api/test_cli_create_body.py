@@ -277,9 +277,12 @@ def normal(body: Any) -> Any:
 @pytest.mark.parametrize("line", [line for line in ACCEPTED.strip().split("\n")])
 def test_the_body_is_the_stock_cli_s(daemon: FakeDaemon, folder: Path, line: str) -> None:
     arguments = shlex.split(line)
-    verb = "run" if any(arg.startswith(("--detach", "--sig-proxy", "-d")) for arg in arguments if arg != "--device") and (
-        "-dit" in arguments or "--sig-proxy=false" in arguments or "--detach-keys" in arguments
-    ) else "create"
+    verb = (
+        "run"
+        if any(arg.startswith(("--detach", "--sig-proxy", "-d")) for arg in arguments if arg != "--device")
+        and ("-dit" in arguments or "--sig-proxy=false" in arguments or "--detach-keys" in arguments)
+        else "create"
+    )
     stock = post("docker", daemon, folder, arguments, verb)
     ours = post("pyker", daemon, folder, arguments, verb)
     assert stock.body is not None, stock.err
