@@ -3,12 +3,19 @@
 Readers never block: a snapshot is replaced as a whole. Whoever changes a container holds its lock from reading the
 snapshot to putting the next one. On disk each has ``containers/<id>/{config.v2.json,hostconfig.json}``, written new,
 fsynced and renamed.
+
+What must be answered fast is put with ``put_later``: the snapshot goes to a file that survives the daemon but not the
+machine (``<exec-root>/records/<id>.json``), and a thread brings it to the disk right behind the answer. After a crash
+of the daemon nothing is lost; after a power cut the last few milliseconds are, whole.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 import msgspec
@@ -20,6 +27,8 @@ from pyker.libcontainer.syscalls import remove_tree
 from pyker.types.config import HostConfig
 from pyker.types.ids import ContainerId
 
+log = logging.getLogger("pyker.container")
+
 CONFIG = "config.v2.json"
 HOST_CONFIG = "hostconfig.json"
 _REMOVED = ".removed"
@@ -29,13 +38,27 @@ _REMOVED = ".removed"
 class ContainerStore:
     """All containers under ``<data-root>/containers``. Thread-safe."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, exec_root: str) -> None:
         self.root = os.path.join(root, "containers")
-        os.makedirs(self.root, mode=0o710, exist_ok=True)
+        self._records = os.path.join(exec_root, "records")
+        for folder in (self.root, self._records):
+            os.makedirs(folder, mode=0o710, exist_ok=True)
         self._containers: dict[ContainerId, Container] = {}
         self._names: dict[str, ContainerId] = {}
         self._locks: dict[ContainerId, threading.RLock] = {}
+        self._hosts: dict[ContainerId, HostConfig] = {}
         self._guard = threading.Lock()
+        self._disk = tuple(threading.Lock() for _ in range(16))
+        self._behind: SimpleQueue[ContainerId | None] = SimpleQueue()
+        self._writer: threading.Thread | None = None
+
+    def close(self) -> None:
+        """Bring to the disk what is not there yet."""
+        with self._guard:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            self._behind.put(None)
+            writer.join()
 
     def load(self) -> list[str]:
         """Read what an earlier daemon left; returns a warning for each record that cannot be read (it stays there)."""
@@ -46,12 +69,13 @@ class ContainerStore:
                 remove_tree(folder)
                 continue
             try:
-                container = _read(folder)
+                container, behind = self._read(folder, entry)
                 if container.id != entry:
                     raise Corrupt(f"the record in {folder!r} is that of container {container.id!r}")
                 self.reserve_name(container.name, container.id)
             except FileNotFoundError:
                 if not os.path.exists(os.path.join(folder, CONFIG)) and len(entry) == 64:
+                    # A create that was not finished: nobody was told of it.
                     remove_tree(folder)
                     continue
                 warnings.append(f"container {entry}: the record is incomplete; it is left alone in {folder!r}")
@@ -59,6 +83,11 @@ class ContainerStore:
                 warnings.append(f"container {entry}: {error}; it is left alone in {folder!r}")
             else:
                 self._containers[container.id] = container
+                if behind:
+                    self._write_behind(container.id)
+        for record in os.listdir(self._records):
+            if ContainerId(record.removesuffix(".json")) not in self._containers:
+                os.unlink(os.path.join(self._records, record))
         return warnings
 
     def get(self, name: str) -> Container:
@@ -125,53 +154,100 @@ class ContainerStore:
 
     def add(self, container: Container) -> None:
         """Keep a new container; its name is reserved already and its folder exists."""
-        self._write(container, None)
+        self._write_record(container)
         self._containers[container.id] = container
+        self._write_behind(container.id)
 
     def put(self, container: Container) -> None:
         """Replace a container's snapshot, and keep it. Raises NotFound if it was removed meanwhile."""
         before = self._containers.get(container.id)
         if before is None:
             raise NotFound(f"No such container: {container.id}")
-        self._write(container, before)
+        with self._disk_lock(container.id):
+            self._write(container)
+            self._containers[container.id] = container
+
+    def put_later(self, container: Container) -> None:
+        """The same, but the disk learns it a little later."""
+        if container.id not in self._containers:
+            raise NotFound(f"No such container: {container.id}")
+        self._write_record(container)
         self._containers[container.id] = container
+        self._write_behind(container.id)
 
     def show(self, container: Container) -> None:
         """Replace a container's snapshot in memory only; ``put`` follows, or the disk need not know."""
         if container.id in self._containers:
             self._containers[container.id] = container
 
-    def remove(self, container: Container) -> None:
-        """Forget a container and delete its folder. After this returns its name is free."""
+    def remove(self, container: Container) -> str:
+        """Forget a container. Its name is free after this; its folder waits to be deleted, and is returned."""
         folder = self.folder(container.id)
         doomed = folder + _REMOVED
-        try:
-            os.rename(folder, doomed)
-        except FileNotFoundError:
-            doomed = ""
-        self._containers.pop(container.id, None)
+        with self._disk_lock(container.id):
+            self._containers.pop(container.id, None)
+            with suppress(FileNotFoundError):
+                os.unlink(self._record(container.id))
+            try:
+                os.rename(folder, doomed)
+            except FileNotFoundError:
+                doomed = ""
         self.release_name(container.name, container.id)
         with self._guard:
             self._locks.pop(container.id, None)
-        if doomed:
-            remove_tree(doomed)
+            self._hosts.pop(container.id, None)
+        return doomed
 
-    def _write(self, container: Container, before: Container | None) -> None:
+    def _disk_lock(self, container_id: ContainerId) -> threading.Lock:
+        return self._disk[int(container_id[:2], 16) % len(self._disk)]
+
+    def _record(self, container_id: ContainerId) -> str:
+        return os.path.join(self._records, f"{container_id}.json")
+
+    def _write_record(self, container: Container) -> None:
+        _write_file(self._records, f"{container.id}.json", msgspec.json.encode(container), durable=False)
+
+    def _write_behind(self, container_id: ContainerId) -> None:
+        if self._writer is None:
+            with self._guard:
+                if self._writer is None:
+                    self._writer = threading.Thread(target=self._write_loop, name="records", daemon=True)
+                    self._writer.start()
+        self._behind.put(container_id)
+
+    def _write_loop(self) -> None:
+        while (container_id := self._behind.get()) is not None:
+            with self._disk_lock(container_id):
+                container = self._containers.get(container_id)
+                if container is None or not os.path.exists(self._record(container_id)):
+                    continue
+                try:
+                    self._write(container)
+                except OSError as error:
+                    log.error("container %s: its record cannot be written: %s", container_id[:12], error)
+
+    def _write(self, container: Container) -> None:
+        """Bring a snapshot to the disk; the disk's lock is held. The record in the exec root has had its day."""
         folder = self.folder(container.id)
-        changed = before is None or before.host_config is not container.host_config
-        if changed:
+        if self._hosts.get(container.id) is not container.host_config:
             _write_file(folder, HOST_CONFIG, msgspec.json.encode(container.host_config))
+            self._hosts[container.id] = container.host_config
         fields: dict[str, Any] = msgspec.to_builtins(container)
         del fields["HostConfig"]
         _write_file(folder, CONFIG, msgspec.json.encode(fields))
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with suppress(FileNotFoundError):
+            os.unlink(self._record(container.id))
+
+    def _read(self, folder: str, entry: str) -> tuple[Container, bool]:
+        """A container's record, and whether the disk does not know it yet."""
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            with open(self._record(ContainerId(entry)), "rb") as file:
+                return msgspec.json.decode(file.read(), type=Container), True
+        except (FileNotFoundError, msgspec.DecodeError):
+            return _read(folder), False
 
 
-def _write_file(folder: str, name: str, data: bytes) -> None:
+def _write_file(folder: str, name: str, data: bytes, *, durable: bool = True) -> None:
     """Write new, fsync, rename: a crash leaves the old or the new file."""
     path = os.path.join(folder, name)
     fresh = os.path.join(folder, f".tmp-{name}")
@@ -180,7 +256,8 @@ def _write_file(folder: str, name: str, data: bytes) -> None:
         left = memoryview(data)
         while left:
             left = left[os.write(descriptor, left) :]
-        os.fdatasync(descriptor)
+        if durable:
+            os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
     os.rename(fresh, path)

@@ -152,11 +152,16 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
 
 
 def _containers(engine: Engine, graph: Graph, options: Options) -> _Containers:
-    store = ContainerStore(options.data_root)
+    store = ContainerStore(options.data_root, options.exec_root)
+    engine.on_shutdown(store.close)
     for warning in store.load():
         log.warning("%s", warning)
     for container in store.all():
         graph.hold(container.id, container.image)
+    for container_id in graph.layers.containers():
+        if store.find(container_id) is None and not os.path.exists(store.folder(container_id)):
+            log.info("removing the layer of container %s, of which no record is left", container_id[:12])
+            graph.layers.remove_rw(container_id)
     volumes = VolumeStore(options.data_root)
     processes, waiters, bus = Processes(), Waiters(), EventBus()
     remover = Remover(store, volumes, graph, processes, waiters, bus, options.exec_root)

@@ -119,7 +119,7 @@ class Exits:
                 if pause is not None:
                     self._start_later(container_id, pause)
         if removes:
-            self._remover.remove(doomed, volumes=True)
+            self._remover.remove_at_end(doomed)
 
     def _release(self, container: Container) -> None:
         """Give the network back, and say that volumes are not mounted any more."""

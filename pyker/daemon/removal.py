@@ -58,21 +58,43 @@ class Remover:
         Raises SystemFailure if something cannot be deleted; the container is ``dead`` then and can be removed again.
         """
         try:
-            self._graph.layers.remove_rw(container.id)
-            self._graph.release(container.id)
-            with suppress(FileNotFoundError):
-                remove_tree(state_folder(self._exec_root, container.id))
-            self._store.remove(container)
+            self._delete(container)
+            doomed = self._store.remove(container)
+            if doomed:
+                remove_tree(doomed)
         except (PykerError, OSError) as error:
             message = f"container {container.id}: cannot remove: {error}"
-            self._store.put(state.dead(container, message))
+            if self._store.find(container.id) is not None:
+                self._store.put(state.dead(container, message))
             self._waiters.removed(container.id, WaitResult(exit_code=container.state.exit_code, error=message))
             raise SystemFailure(message) from error
+        if volumes:
+            self.remove_anonymous(container)
+        self._tell(container)
+
+    def remove_at_end(self, container: Container) -> None:
+        """The same after ``--rm``: those who wait hear of it first, and what cannot be deleted is left to start-up."""
+        try:
+            doomed = self._store.remove(container)
+            self.remove_anonymous(container)
+            self._tell(container)
+            self._delete(container)
+            if doomed:
+                remove_tree(doomed)
+        except (PykerError, OSError) as error:
+            log.warning("container %s: not everything could be removed: %s", container.id[:12], error)
+
+    def _delete(self, container: Container) -> None:
+        """The writable layer and the monitor's folder."""
+        self._graph.layers.remove_rw(container.id)
+        self._graph.release(container.id)
+        with suppress(FileNotFoundError):
+            remove_tree(state_folder(self._exec_root, container.id))
+
+    def _tell(self, container: Container) -> None:
         self._bus.container("destroy", container)
         self._waiters.removed(container.id, WaitResult(exit_code=container.state.exit_code))
         self._processes.changed(container.id)
-        if volumes:
-            self.remove_anonymous(container)
 
     def remove_anonymous(self, container: Container) -> None:
         """Delete the volumes that were made for this container alone."""

@@ -129,7 +129,7 @@ class StartHandlers:
             finally:
                 del self._plans[container.id]
         if doomed is not None:
-            self._remover.remove(doomed, volumes=True)
+            self._remover.remove_at_end(doomed)
         if failure is not None:
             raise failure.error
 
@@ -181,11 +181,13 @@ class StartHandlers:
             if point.type == "volume":
                 self._bus.publish(_volume_mounted(container, point.name, point.destination, writable=point.rw))
         plan.container = container
+        # A daemon that dies while the process starts must find its network again.
+        self._store.put_later(container)
         pid = ctx.run(RunProcess(container=container.id, driver=self._driver.name))
         container = state.started(container, pid, time.time_ns())
         if ctx.actor.kind != "engine":
             container = replace(container, restart_count=0)
-        self._store.put(container)
+        self._store.put_later(container)
         self._processes.changed(container.id)
         self._bus.container("start", container)
 

@@ -22,6 +22,7 @@ from pyker.graph import durable
 from pyker.graph.host import HOST_CHAIN
 from pyker.graph.tarstream import TarStream
 from pyker.graphdriver import initlayer
+from pyker.graphdriver.archive.contents import content_size
 from pyker.graphdriver.archive.pool import WorkerPool
 from pyker.graphdriver.base import GraphDriver, RootfsSpec
 from pyker.libcontainer import syscalls
@@ -250,12 +251,16 @@ class LayerStore:
         if layer.top is not None and layer.top != HOST_CHAIN:
             self.release(layer.top)
 
+    def containers(self) -> list[ContainerId]:
+        """The containers that have a layer here."""
+        return list(self._writable)
+
     def size_rw(self, container_id: ContainerId) -> int:
         """Bytes in what the container has written; for a driver without a union, what it has beyond its image."""
         layer = self._rw(container_id)
-        size = _size_of(self._driver.diff_path(layer.mount_id))
+        size = content_size(self._driver.diff_path(layer.mount_id))
         if self._driver.whiteout_style() == "none" and layer.init_id:
-            size = max(0, size - _size_of(self._driver.diff_path(layer.init_id)))
+            size = max(0, size - content_size(self._driver.diff_path(layer.init_id)))
         return size
 
     def _rw(self, container_id: ContainerId) -> _Writable:
@@ -485,23 +490,3 @@ class LayerStore:
                     self._references[top] += 1
             self._writable[ContainerId(name)] = _Writable(CacheId(mount_id), CacheId(init_id), top)
         return certain
-
-
-def _size_of(folder: str) -> int:
-    """Bytes of everything but folders, each inode once."""
-    total = 0
-    seen: set[int] = set()
-    todo = [folder]
-    while todo:
-        with os.scandir(todo.pop()) as listing:
-            for item in listing:
-                if item.is_dir(follow_symlinks=False):
-                    todo.append(item.path)
-                    continue
-                found = item.stat(follow_symlinks=False)
-                if found.st_nlink > 1:
-                    if found.st_ino in seen:
-                        continue
-                    seen.add(found.st_ino)
-                total += found.st_size
-    return total
