@@ -119,8 +119,7 @@ class ImageHandlers:
         target = new_name(job.repo, job.tag)
         if image_id not in self._graph.images.ids():
             raise Forbidden(f"{job.image!r} is not an image that can be named")
-        self._graph.tag(target, image_id)
-        self._event("tag", image_id, target.familiar)
+        self._name(target, image_id)
 
     def remove(self, job: RemoveImage, ctx: JobContext) -> tuple[RemovedImage, ...]:
         """``docker rmi``: the lines come in the order in which things went."""
@@ -152,10 +151,14 @@ class ImageHandlers:
         target = new_name(job.repo, job.tag) if job.repo else None
         image_id = self._importer.run(job, ctx)
         if target is not None:
-            self._graph.tag(target, image_id)
-            self._event("tag", image_id, target.familiar)
+            self._name(target, image_id)
         self._event("import", image_id, image_id)
         return image_id
+
+    def _name(self, target: Reference, image_id: ImageId) -> None:
+        self._graph.tag(target, image_id)
+        self._graph.images.touch(image_id)
+        self._event("tag", image_id, target.familiar)
 
     # What a view shows
 

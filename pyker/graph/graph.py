@@ -98,8 +98,6 @@ class Graph:
     def tag(self, reference: Reference, image_id: ImageId) -> None:
         """Give the image a name."""
         self.repositories.set(reference, image_id)
-        if not reference.digest:
-            self.images.touch(image_id)
         self.db.set_name("image", reference.default_tag().canonical, image_id)
 
     def untag(self, reference: Reference) -> bool:

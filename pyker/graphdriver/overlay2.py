@@ -114,20 +114,18 @@ class Overlay2Driver:
         folder = os.path.join(self.root, cache_id)
         options = ("lowerdir=/", f"upperdir={cache_id}/diff", f"workdir={cache_id}/work", *self._off)
         mount = Mount(target="/", fstype="overlay", source="overlay", options=options, workdir=self.root)
-        data = self.data(cache_id, ()) | {"LowerDir": "/"}
+        data = {"LowerDir": "/"} | self.data(cache_id, ())
         return RootfsSpec(mount=mount, upperdir=os.path.join(folder, "diff"), data=data)
 
     def data(self, cache_id: CacheId, parents: Sequence[CacheId]) -> dict[str, str]:
         """What inspect shows as ``GraphDriver.Data``."""
         folder = os.path.join(self.root, cache_id)
-        data = {
+        lower = ":".join(os.path.join(self.root, layer, "diff") for layer in parents)
+        return ({"LowerDir": lower} if lower else {}) | {
             "MergedDir": os.path.join(folder, "merged"),
             "UpperDir": os.path.join(folder, "diff"),
             "WorkDir": os.path.join(folder, "work"),
         }
-        if parents:
-            data["LowerDir"] = ":".join(os.path.join(self.root, layer, "diff") for layer in parents)
-        return data
 
     def diff_path(self, cache_id: CacheId) -> str:
         """The layer's own folder."""

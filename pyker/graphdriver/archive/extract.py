@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from fastcrc import crc64
 
 from pyker.errors import Corrupt
+from pyker.graphdriver.archive.contents import content_size
 from pyker.graphdriver.archive.entry import (
     BLOCK_DEVICE,
     CHAR,
@@ -369,7 +370,8 @@ def _shown(name: bytes) -> str:
 def apply(chunks: Iterator[bytes], root_fd: int, whiteouts: str, split: SplitWriter) -> tuple[int, bool]:
     """Extract a tar below ``root_fd`` and write its tar-split data.
 
-    Returns the sum of its files' sizes, and whether ``tarsplit.lost`` has to look for data that is gone.
+    Returns the size of what it brought, as the reference engine counts it, and whether ``tarsplit.lost`` has to look
+    for data that is gone.
 
     Raises:
         Corrupt: the tar is damaged or holds what no layer can. What was written by then stays: remove it.
@@ -386,6 +388,8 @@ def apply(chunks: Iterator[bytes], root_fd: int, whiteouts: str, split: SplitWri
                 size += entry.size
             else:
                 size += entry.real_size if entry.sparse is not None else entry.size
+                if entry.kind == SYMLINK and whiteouts == "overlay":
+                    size += len(entry.linkname)
                 if entry.kind == REGULAR and entry.sparse is not None:
                     extractor.file(entry, _kept(stream, entry.size, split))
                 else:
@@ -400,6 +404,8 @@ def apply(chunks: Iterator[bytes], root_fd: int, whiteouts: str, split: SplitWri
         extractor.finish()
     finally:
         extractor.close()
+    if extractor.replaced and whiteouts == "overlay":
+        size = content_size(root_fd)
     return size, extractor.replaced or split.repeated
 
 

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import queue
+import resource
 import socket
 import sys
 import threading
@@ -203,6 +204,10 @@ def main() -> None:
     from pyker.libcontainer import syscalls
 
     syscalls.set_name("pyker-layer")
+    # A layer may have some two thousand folders in each other, and copying holds two descriptors for each.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    sys.setrecursionlimit(20_000)
     with socket.socket(fileno=int(sys.argv[1])) as connection, contextlib.suppress(ConnectionError):
         connection.set_inheritable(False)
         serve(connection)
