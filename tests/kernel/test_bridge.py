@@ -79,6 +79,9 @@ def test_without_icc_containers_do_not_reach_each_other_but_the_host_does(daemon
         with pytest.raises(OSError):
             ask(first.endpoints["bridge"].ip_address, 80, netns_path=second.netns_path)
         assert ask(first.endpoints["bridge"].ip_address, 80) == b"hello"
+        # Frames within a bridge pass the firewall only where br_netfilter is loaded, so the ports are isolated too.
+        ports = [link for link in ip_json("link") if link.get("master") == "pyker0"]
+        assert all(link["linkinfo"]["info_slave_data"]["isolated"] for link in ports)
         stop(server)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from pyker.errors import KernelError
-from pyker.libcontainer.nftables import Nftables
+from pyker.libcontainer.nftables import DeletionWatch, Nftables
 from pyker.networkdriver.firewall import ADMIN_CHAIN, Firewall, Forward, NetworkRules
 from tests.support.namespaces import isolated, nft_json
 
@@ -111,10 +112,22 @@ def test_what_somebody_deletes_comes_back(firewall: Firewall, damage: str) -> No
 
 
 def test_our_own_changes_are_not_taken_for_damage(firewall: Firewall) -> None:
+    watch = DeletionWatch("pyker")
+    noticed: list[bool] = []
+    thread = threading.Thread(target=lambda: noticed.append(watch.wait()))
+    thread.start()
     for _ in range(5):
         firewall.publish([WEB])
         firewall.unpublish([WEB])
-    assert not firewall.healed.acquire(timeout=0.2)
+    nft("add table inet other; delete table inet other")
+    thread.join(0.2)
+    assert noticed == []
+    nft("flush chain inet pyker entering")
+    thread.join(10)
+    assert noticed == [True]
+    watch.stop()
+    assert watch.wait() is False
+    watch.close()
 
 
 def test_a_port_is_published_even_if_the_table_was_deleted_just_before(firewall: Firewall) -> None:

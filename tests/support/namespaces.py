@@ -21,6 +21,7 @@ from typing import Any
 from pyker.networkdriver.base import NamespaceMaker
 
 _CLONE_NEWNET, _CLONE_NEWNS = 0x40000000, 0x00020000
+_SERVERS: list[socket.socket] = []
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 1 << 18, 2
 
 
@@ -39,6 +40,8 @@ def isolated() -> Iterator[None]:
             _loopback_up()
             yield
         finally:
+            while _SERVERS:
+                stop(_SERVERS.pop())
             for descriptor in before:
                 _return_to(libc, descriptor)
             os.chdir(directory)
@@ -159,10 +162,7 @@ def _loopback_up() -> None:
 
 
 def serve(netns_path: str, answer: bytes, port: int) -> socket.socket:
-    """A TCP server in a pinned namespace: it greets every connection with ``answer`` and echoes one line.
-
-    Its thread ends when the returned socket is shut down and closed.
-    """
+    """A TCP server in a pinned namespace that says ``answer`` to everybody; it ends with ``stop``, or ``isolated``."""
     listener = socket_in(netns_path, socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("0.0.0.0", port))
@@ -177,6 +177,7 @@ def serve(netns_path: str, answer: bytes, port: int) -> socket.socket:
                     connection.sendall(answer)
 
     threading.Thread(target=work, daemon=True).start()
+    _SERVERS.append(listener)
     return listener
 
 
