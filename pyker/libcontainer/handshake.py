@@ -284,7 +284,8 @@ def receive_raw(channel: Socket, *, wait: bool = True) -> tuple[bytes, list[int]
     try:
         packet, ancillary, _, _ = channel.recvmsg(PACKET_BYTES + 16, _CMSG_SPACE, flags)
     except ConnectionResetError:
-        raise EOFError from None
+        # The other end closed with something of ours unread. The kernel says so once, before what it sent us.
+        packet, ancillary, _, _ = channel.recvmsg(PACKET_BYTES + 16, _CMSG_SPACE, flags)
     fds: list[int] = []
     for level, kind, data in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:

@@ -7,10 +7,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 
 from pyker.errors import SystemFailure, Unavailable
 from pyker.libcontainer import handshake
+from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import (
     Done,
     DropNetns,
@@ -109,11 +109,21 @@ class Launcher:
 
     def _start(self) -> Socket:
         ours, theirs = handshake.pair()
-        with contextlib.closing(theirs):
+        with contextlib.closing(theirs), contextlib.ExitStack() as stack:
             fd = theirs.fileno()
+            argv = [sys.executable, "-m", "pyker.libcontainer.launcher_main", str(fd)]
+            program = _readonly_interpreter()
+            pass_fds: tuple[int, ...] = (fd,)
+            executable = None
+            if program >= 0:
+                stack.callback(os.close, program)
+                argv.append(str(program))
+                pass_fds = (fd, program)
+                executable = f"/proc/self/fd/{program}"
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pyker.libcontainer.launcher_main", str(fd)],
-                pass_fds=(fd,),
+                argv,
+                executable=executable,
+                pass_fds=pass_fds,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 cwd="/",
@@ -134,6 +144,24 @@ class Launcher:
             self._process = None
 
 
+def _readonly_interpreter() -> int:
+    """The interpreter on a read-only mount that only its descriptor leads to, or -1 where the kernel has no such thing.
+
+    Until execve a container's process is a copy of the launcher, and /proc/<pid>/exe leads to the launcher's program:
+    from inside it must not be writable (CVE-2019-5736).
+    """
+    try:
+        program = sc.open_tree(sc.AT_FDCWD, sys.executable, sc.OPEN_TREE_CLONE)
+    except OSError:
+        return -1
+    try:
+        sc.mount_setattr(program, "", sc.AT_EMPTY_PATH, attr_set=sc.MOUNT_ATTR_RDONLY)
+    except OSError:
+        os.close(program)
+        return -1
+    return program
+
+
 def expect_done(answer: FromMonitor, fds: list[int]) -> list[int]:
     """The descriptors of a Done; raises the error of a Failure."""
     match answer:
@@ -145,8 +173,3 @@ def expect_done(answer: FromMonitor, fds: list[int]) -> list[int]:
             for fd in fds:
                 os.close(fd)
             raise SystemFailure(f"unexpected answer from the launcher: {type(answer).__name__}")
-
-
-def monotonic_ns() -> int:
-    """The clock that stages are measured on, the same in every process."""
-    return time.monotonic_ns()

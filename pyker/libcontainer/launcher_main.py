@@ -1,9 +1,10 @@
 """The launcher: a process of one thread that waits for requests and forks a child for each.
 
-``python -m pyker.libcontainer.launcher_main FD``: FD is its end of the socket pair to the daemon; when the other end
-closes, it exits. Whatever a child will need is imported here, once; what is imported is frozen out of the garbage
-collector, so that children share its memory. The launcher itself does not even decode requests: it never waits for
-anything but the next one. One monitor with its starter is always ready, so that a start need not wait for two forks.
+``python -m pyker.libcontainer.launcher_main FD [PROGRAM]``: FD is its end of the socket pair to the daemon; when the
+other end closes, it exits. PROGRAM is a descriptor that it was executed by, and closes. Whatever a child will need is
+imported here, once; what is imported is frozen out of the garbage collector, so that children share its memory. The
+launcher itself does not even decode requests: it never waits for anything but the next one. One monitor with its
+starter is always ready, so that a start need not wait for two forks.
 """
 
 from __future__ import annotations
@@ -123,4 +124,6 @@ def _answer(raw: bytes, reply: Socket) -> NoReturn:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        os.close(int(sys.argv[2]))
     main(int(sys.argv[1]))

@@ -8,13 +8,14 @@ CLONE_PARENT: it is the monitor's child from the first, so the monitor can wait 
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 import select
 import signal
 import time
 from typing import NoReturn
 
-from pyker.errors import PykerError, SystemFailure
+from pyker.errors import PykerError, SystemFailure, Unavailable
 from pyker.libcontainer import handshake, init, namespaces, setns, statefiles
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
@@ -60,14 +61,17 @@ class Starter:
                 handshake.send(self._control, Created(pid))
             if spec.namespaces.get("user") == "":
                 namespaces.write_mappings(pid, spec.uid_mappings, spec.gid_mappings)
-                handshake.send(ours, Mapped())
+                with contextlib.suppress(Unavailable):
+                    handshake.send(ours, Mapped())
             if cgroup is not None:
                 self._cgroup = cgroup
                 cgroup.create(spec.resources)
                 if "user" in spec.namespaces:
                     # With the rights of its own user namespace only, init cannot enter by itself.
                     cgroup.add(pid)
-            handshake.send(ours, Enter())
+            with contextlib.suppress(Unavailable):
+                # If init has failed already, its report waits to be read.
+                handshake.send(ours, Enter())
             oom = cgroup.oom_fd() if cgroup is not None else None
             listener = statefiles.listen(spec.state_dir)
             start_time = statefiles.start_time_of(pid)
