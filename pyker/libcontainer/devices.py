@@ -31,11 +31,11 @@ DEFAULT_RULES: tuple[DeviceRule, ...] = (
     DeviceRule(allow=True, kind="b", access="m"),
     *(
         DeviceRule(allow=True, kind="c", major=major, minor=minor)
-        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, -1))
+        for major, minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, -1), (10, 200))
     ),
 )
-"""Any node may be made, but only these used: null, zero, full, random, urandom, tty, console, ptmx and pseudo
-terminals.
+"""Any node may be made, but only these used: null, zero, full, random, urandom, tty, console, ptmx, pseudo terminals,
+and tun, which VPN images make for themselves (runc took it away in 1.2.0, and gave it back in 1.2.4).
 """
 
 _SKIPPED = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})

@@ -29,7 +29,7 @@ def test_version_1() -> None:
         "memory": "/sys/fs/cgroup/memory",
         "pids": "/sys/fs/cgroup/with space",
     }
-    assert found.named == ("/sys/fs/cgroup/systemd",)
+    assert found.named == {"name=systemd": "/sys/fs/cgroup/systemd"}
     assert found.unified == ""
     assert found.mountpoints().count("/sys/fs/cgroup/cpu,cpuacct") == 1
 

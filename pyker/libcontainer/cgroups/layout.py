@@ -21,12 +21,12 @@ CONTROLLERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``controllers`` maps each v1 controller to its mount point; ``named`` are mount points of hierarchies without a
-    controller (``name=systemd``); ``unified`` is the v2 mount point, or "" for none.
+    """``controllers`` maps each v1 controller to its mount point; ``named`` maps hierarchies without a
+    controller, such as ``name=systemd``, likewise; ``unified`` is the v2 mount point, or "" for none.
     """
 
     controllers: dict[str, str] = field(default_factory=dict)
-    named: tuple[str, ...] = ()
+    named: dict[str, str] = field(default_factory=dict)
     unified: str = ""
 
     @property
@@ -36,7 +36,7 @@ class Layout:
 
     def mountpoints(self) -> tuple[str, ...]:
         """Every v1 mount point once (cpu and cpuacct often share one), controllers' first."""
-        return tuple(dict.fromkeys([*self.controllers.values(), *self.named]))
+        return tuple(dict.fromkeys([*self.controllers.values(), *self.named.values()]))
 
 
 def _unescape(path: str) -> str:
@@ -54,7 +54,7 @@ def parse(mountinfo: str) -> Layout:
     Raises: NotSupported if there is none. Source: proc_pid_mountinfo(5).
     """
     controllers: dict[str, str] = {}
-    named: list[str] = []
+    named: dict[str, str] = {}
     unified = ""
     for line in mountinfo.splitlines():
         before, separator, after = line.partition(" - ")
@@ -69,11 +69,13 @@ def parse(mountinfo: str) -> Layout:
         mine = [word for word in options if word in CONTROLLERS]
         for controller in mine:
             controllers.setdefault(controller, mountpoint)
-        if not mine and any(word.startswith("name=") for word in options) and mountpoint not in named:
-            named.append(mountpoint)
+        if not mine:
+            for word in options:
+                if word.startswith("name="):
+                    named.setdefault(word, mountpoint)
     if not controllers and not unified:
         raise NotSupported("no cgroup hierarchy is mounted", hint="mount one: mount -t cgroup2 none /sys/fs/cgroup")
-    return Layout(controllers, tuple(named), unified)
+    return Layout(controllers, named, unified)
 
 
 @functools.cache

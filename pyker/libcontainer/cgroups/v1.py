@@ -46,8 +46,9 @@ class CgroupV1:
         return mountpoint + self.path
 
     def paths(self) -> dict[str, str]:
-        """The directory of each controller; "" names the v2 directory of a hybrid machine."""
-        directories = {name: mountpoint + self.path for name, mountpoint in self._layout.controllers.items()}
+        """The directory of each controller and of ``name=systemd``; "" names the v2 directory of a hybrid machine."""
+        hierarchies = self._layout.controllers | self._layout.named
+        directories = {name: mountpoint + self.path for name, mountpoint in hierarchies.items()}
         return directories | ({"": self._unified} if self._unified else {})
 
     def create(self, resources: Resources) -> None:
