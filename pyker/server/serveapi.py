@@ -19,6 +19,7 @@ from pyker.jobs.system import ServeApi
 from pyker.server.http import HttpServer
 from pyker.server.listener import Listener, open_listeners
 from pyker.server.lobby import Guest, Lobby
+from pyker.server.request import RECEIVE_SIZE
 from pyker.server.router import Router
 from pyker.server.routes import all_routes
 
@@ -111,6 +112,8 @@ class Host:
             try:
                 sock.settimeout(_PEEK_TIMEOUT_S)
                 if sock.recv(1, socket.MSG_PEEK) not in (_TLS_HANDSHAKE, b""):
+                    # What is left unread when a socket is closed resets the connection, and the words get lost.
+                    sock.recv(RECEIVE_SIZE)
                     sock.sendall(_HTTP_ON_TLS)
                     return
                 name = stream.handshake()

@@ -279,9 +279,7 @@ def _quoted(text: str) -> str:
 
 
 def test_container_rows(api: Api) -> None:
-    record = _container(
-        state=State(status="exited", exit_code=3, started_at=PAST, finished_at=PAST)
-    )
+    record = _container(state=State(status="exited", exit_code=3, started_at=PAST, finished_at=PAST))
     api.record(ListContainers, (ContainerRow(container=record, image_name="bb:1"),))
     (row,) = api.request("GET", "/v1.41/containers/json?all=1").json()
     assert row["Names"] == ["/web"]

@@ -6,8 +6,10 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from pyker.engine.engine import Engine
@@ -45,9 +47,12 @@ class Api:
         self.path = str(folder / "api.sock")
         hosts = (f"unix://{self.path}", *options.pop("hosts", ()))
         self.future: JobFuture[None] = self.engine.spawn(ServeApi(hosts=hosts, socket_group="", **options))
-        if not self.server.ready.wait(TIMEOUT_S):
-            self.future.result(0.1)
-            raise AssertionError("the server did not start")
+        deadline = monotonic() + TIMEOUT_S
+        while not self.server.ready.wait(0.02):
+            if monotonic() > deadline:
+                raise AssertionError("the server did not start")
+            with suppress(TimeoutError):
+                self.future.result(0.001)
 
     def on(self, job_type: Any, handler: Callable[[Any, JobContext], Any]) -> None:
         """Let ``handler`` do the jobs of ``job_type``."""
