@@ -69,13 +69,13 @@ def find_busybox(paths: Sequence[str] = BUSYBOX_PATHS) -> str:
             continue
         if is_static(path):
             return path
-        raise Unavailable(
-            f"the images of pyker.local are made from {path}, which needs shared libraries (it is dynamically linked)",
-            hint="install the package busybox-static",
-        )
-    raise Unavailable(
-        f"the images of pyker.local are made from {paths[0]}, which is missing",
-        hint="install the package busybox-static",
+        raise _unavailable(path, "needs shared libraries")
+    raise _unavailable(paths[0], "is missing")
+
+
+def _unavailable(path: str, why: str) -> Unavailable:
+    return Unavailable(
+        f"the images of pyker.local are made from {path}, which {why}: install the package busybox-static"
     )
 
 
@@ -89,6 +89,8 @@ def is_static(path: str) -> bool:
             offset, size, count = struct.unpack_from("<Q", head, 32)[0], *struct.unpack_from("<HH", head, 54)
         else:
             offset, size, count = struct.unpack_from("<I", head, 28)[0], *struct.unpack_from("<HH", head, 42)
+        if offset >= os.fstat(file.fileno()).st_size:
+            return False
         file.seek(offset)
         table = file.read(size * count)
     kinds = [struct.unpack_from("<I", table, position)[0] for position in range(0, len(table) - 3, size or 1)]

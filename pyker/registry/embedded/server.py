@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ class EmbeddedRegistry:
         self._busybox_paths = busybox_paths
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
+        self._thread: threading.Thread | None = None
         self._url = ""
         self._manifests: dict[str, Digest] = {}
 
@@ -55,7 +57,8 @@ class EmbeddedRegistry:
                 self._server = _listen(self)
                 host, port = self._server.server_address[:2]
                 self._url = f"http://{host!s}:{port}"
-                threading.Thread(target=self._server.serve_forever, name="registry", daemon=True).start()
+                self._thread = threading.Thread(target=self._serve, args=(self._server,), name="registry", daemon=True)
+                self._thread.start()
                 log.info("the embedded registry listens on %s", self._url)
             return self._url
 
@@ -63,9 +66,22 @@ class EmbeddedRegistry:
         """Stop listening."""
         with self._lock:
             server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
-            server.server_close()
+            thread, self._thread = self._thread, None
+        if server is None or thread is None:
+            return
+        with socket.create_connection(("127.0.0.1", server.server_port)):
+            thread.join()
+        server.server_close()
+
+    def _serve(self, server: ThreadingHTTPServer) -> None:
+        """Accept until ``close`` connects for the last time. It sleeps without a timeout: idle, it wakes nobody."""
+        while self._server is server:
+            server.handle_request()
+
+    @property
+    def listening(self) -> bool:
+        """True until closed."""
+        return self._server is not None
 
     @property
     def manifests(self) -> Mapping[str, Digest]:
@@ -115,6 +131,9 @@ def _listen(registry: EmbeddedRegistry) -> ThreadingHTTPServer:
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         allow_reuse_address = False
+
+        def verify_request(self, request: object, client_address: object) -> bool:
+            return registry.listening
 
     return Server(("127.0.0.1", 0), Handler)
 
