@@ -376,8 +376,8 @@ class Netlink:
         found = []
         for body in self._dump(RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
             family, prefix_len, _, _, index = _IFADDR.unpack_from(body)
-            attributes = _attributes(body, _IFADDR.size)
-            packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)
+            values = attributes(body, _IFADDR.size)
+            packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
             if family in (socket.AF_INET, socket.AF_INET6) and packed:
                 found.append(Address(family, index, socket.inet_ntop(family, packed), prefix_len))
         return found
@@ -387,19 +387,19 @@ class Netlink:
         found = []
         for body in self._dump(RTM_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
             family, prefix_len, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(body)
-            attributes = _attributes(body, _RTMSG.size)
+            values = attributes(body, _RTMSG.size)
             if family not in (socket.AF_INET, socket.AF_INET6) or kind != _RTN_UNICAST:
                 continue
-            if (_U32.unpack(attributes[_RTA_TABLE])[0] if _RTA_TABLE in attributes else table) != _RT_TABLE_MAIN:
+            if (_U32.unpack(values[_RTA_TABLE])[0] if _RTA_TABLE in values else table) != _RT_TABLE_MAIN:
                 continue
-            destination, gateway = attributes.get(_RTA_DST), attributes.get(_RTA_GATEWAY)
+            destination, gateway = values.get(_RTA_DST), values.get(_RTA_GATEWAY)
             found.append(
                 Route(
                     family,
                     socket.inet_ntop(family, destination) if destination else "",
                     prefix_len,
                     socket.inet_ntop(family, gateway) if gateway else "",
-                    _U32.unpack(attributes[_RTA_OIF])[0] if _RTA_OIF in attributes else 0,
+                    _U32.unpack(values[_RTA_OIF])[0] if _RTA_OIF in values else 0,
                 )
             )
         return found
@@ -418,7 +418,8 @@ def messages(data: bytes) -> list[tuple[int, int, int, bytes]]:
     return found
 
 
-def _attributes(data: bytes, offset: int) -> dict[int, bytes]:
+def attributes(data: bytes, offset: int) -> dict[int, bytes]:
+    """The attributes that begin at ``offset``, by type; flags of the type are cut off."""
     found = {}
     while offset + 4 <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, offset)
@@ -432,7 +433,7 @@ def _attributes(data: bytes, offset: int) -> dict[int, bytes]:
 def _failure(request: Request, number: int, flags: int, body: bytes) -> KernelError:
     explanation = ""
     if flags & _NLM_F_ACK_TLVS:  # with NETLINK_CAP_ACK the answer holds only the header of what was asked
-        detail = _attributes(body, 4 + 16).get(_NLMSGERR_ATTR_MSG, b"")
+        detail = attributes(body, 4 + 16).get(_NLMSGERR_ATTR_MSG, b"")
         explanation = detail.rstrip(b"\0").decode(errors="replace")
     name = _NAMES.get(request.kind, str(request.kind))
     message = f"network: {name} {request.subject!r}: {os.strerror(number)}"
@@ -443,14 +444,14 @@ def _failure(request: Request, number: int, flags: int, body: bytes) -> KernelEr
 
 def _parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
-    attributes = _attributes(body, _IFINFO.size)
-    info = _attributes(attributes.get(_IFLA_LINKINFO, b""), 0)
+    values = attributes(body, _IFINFO.size)
+    info = attributes(values.get(_IFLA_LINKINFO, b""), 0)
     return Link(
         index=index,
-        name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"),
+        name=values[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"),
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(errors="replace"),
-        master=_U32.unpack(attributes[_IFLA_MASTER])[0] if _IFLA_MASTER in attributes else 0,
-        mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"),
-        mtu=_U32.unpack(attributes[_IFLA_MTU])[0] if _IFLA_MTU in attributes else 0,
+        master=_U32.unpack(values[_IFLA_MASTER])[0] if _IFLA_MASTER in values else 0,
+        mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
+        mtu=_U32.unpack(values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0,
         up=bool(flags & IFF_UP),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pyker.errors import InvalidParameter, KernelError, SystemFailure
+from pyker.libcontainer.conntrack import forget_udp
 from pyker.networkdriver.firewall import Firewall, Forward
 from pyker.networkdriver.localproxy import LocalProxy, Target, open_listener
 from pyker.types.config import PortBinding
@@ -102,6 +103,7 @@ class PortMapper:
                 bound = self._bind(publication, protocol, binding, (container_ip, number))
                 result[port] = (*(result.get(port) or ()), *bound)
             self._firewall.publish(publication.forwards)
+            _forget_flows(publication.forwards)
         except BaseException:
             self._give_back(publication)
             raise
@@ -243,6 +245,26 @@ class PortMapper:
             raise
         publication.listeners.append(listener)
         self._proxy.add(listener, Target(protocol, target), serve=self._userland_proxy)
+
+
+def _forget_flows(forwards: Iterable[Forward]) -> None:
+    """Let UDP senders that never stop find the container that a port leads to now, not the one before."""
+    targets = {
+        forward.host_port: (forward.container_ip, forward.container_port)
+        for forward in forwards
+        if forward.protocol == "udp"
+    }
+    if not targets:
+        return
+    try:
+        forget_udp(
+            lambda flow: (
+                flow.destination_port in targets
+                and (flow.answering, flow.answering_port) != targets[flow.destination_port]
+            )
+        )
+    except KernelError as error:
+        _LOG.warning("UDP flows to containers that are gone may go on: %s", error)
 
 
 def _bind_failure(error: OSError, protocol: str, ip: str, port: int) -> SystemFailure:

@@ -161,6 +161,27 @@ def test_udp_both_ways(daemons: Bench, outside: str) -> None:
                         assert client.recv(100) == b"re: " + word
 
 
+def test_a_udp_sender_that_never_stops_reaches_the_next_container(daemons: Bench, outside: str) -> None:
+    with daemons.running() as networks, socket_in(outside, socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        before = request(ports={"5353/udp": publish("5300")})
+        old = networks.allocate(before)
+        sender.bind(("198.51.100.9", 40000))
+        sender.settimeout(5)
+        for sandbox in (old, None):
+            if sandbox is None:
+                networks.release(before.container_id)
+                sandbox = networks.allocate(request(ports={"5353/udp": publish("5300")}))
+                assert sandbox.endpoints["bridge"].ip_address != old.endpoints["bridge"].ip_address
+            with socket_in(sandbox.netns_path, socket.AF_INET, socket.SOCK_DGRAM) as server:
+                server.bind(("0.0.0.0", 5353))
+                server.settimeout(5)
+                sender.sendto(b"ping", ("198.51.100.1", 5300))
+                said, peer = server.recvfrom(100)
+                assert (said, peer) == (b"ping", ("198.51.100.9", 40000))
+                server.sendto(b"pong", peer)
+                assert sender.recv(100) == b"pong"
+
+
 def test_a_port_of_ours_is_refused_in_the_references_words(daemons: Bench) -> None:
     with daemons.running() as networks:
         networks.allocate(request(ports={"80/tcp": publish("7777")}))
