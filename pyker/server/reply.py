@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import formatdate
-from time import time_ns
+from time import gmtime, time_ns
 from typing import Any
 
 import msgspec
@@ -25,6 +24,8 @@ COMMON = (
 ).encode()
 
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() + COMMON for status, reason in REASONS.items()}
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _encoder = msgspec.json.Encoder(enc_hook=str)
 
 
@@ -61,6 +62,14 @@ def error_reply(error: BaseException) -> Reply:
     return json_reply({"message": message}, status)
 
 
+def http_date(second: int) -> str:
+    """``Mon, 23 Nov 2026 20:23:09 GMT``, whatever the locale. Source: RFC 9110, section 5.6.7."""
+    now = gmtime(second)
+    month, day = _MONTHS[now.tm_mon - 1], _DAYS[now.tm_wday]
+    clock = f"{now.tm_hour:02}:{now.tm_min:02}:{now.tm_sec:02}"
+    return f"{day}, {now.tm_mday:02} {month} {now.tm_year} {clock} GMT"
+
+
 class _Date:
     """The Date header, made once a second."""
 
@@ -71,7 +80,7 @@ class _Date:
     def line(self) -> bytes:
         second = time_ns() // 1_000_000_000
         if second != self._second:
-            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self._line = f"Date: {http_date(second)}\r\n".encode()
             self._second = second
         return self._line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from email.utils import formatdate
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pyker.api import filters, frames, jsonmessage, status, units, versions
 from pyker.errors import Conflict, Corrupt, InvalidParameter, KernelError, NotFound, PykerError, SystemFailure
+from pyker.server.reply import http_date
 from pyker.types.events import Progress
 
 
@@ -193,3 +195,8 @@ def test_binary_sizes() -> None:
 )
 def test_spans_of_time(seconds: float, text: str) -> None:
     assert units.human_duration(seconds) == text
+
+
+@given(st.integers(0, 4_000_000_000))
+def test_dates_are_those_of_the_standard_library(second: int) -> None:
+    assert http_date(second) == formatdate(second, usegmt=True)
