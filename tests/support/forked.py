@@ -25,7 +25,7 @@ def in_child(function: Callable[[], T]) -> T:
         try:
             os.close(reader)
             answer = pickle.dumps((True, function()))
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - whatever it is, the parent must hear of it
             answer = pickle.dumps((False, traceback.format_exc()))
             code = 1
         with os.fdopen(writer, "wb") as pipe:
