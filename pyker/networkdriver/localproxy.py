@@ -32,8 +32,11 @@ class Target:
     address: tuple[str, int]
 
 
-def open_listener(protocol: str, host_ip: str, port: int) -> socket.socket:
-    """Bind ``host_ip:port`` (IPv6 sockets for IPv6 only) and listen. Raises OSError as bind(2) and listen(2) do."""
+def open_listener(protocol: str, host_ip: str, port: int, *, serve: bool = True) -> socket.socket:
+    """Bind ``host_ip:port`` (IPv6 sockets for IPv6 only) and listen; without ``serve`` only keep others from it.
+
+    Raises OSError as bind(2) and listen(2) do.
+    """
     family = socket.AF_INET6 if ":" in host_ip else socket.AF_INET
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     number = socket.IPPROTO_SCTP if protocol == "sctp" else 0
@@ -41,10 +44,12 @@ def open_listener(protocol: str, host_ip: str, port: int) -> socket.socket:
     try:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if protocol != "udp":  # a stream's port may still have connections that are dying; for datagrams it would share
+        # A port that was served may still have connections that are dying, hence REUSEADDR; a socket that only binds,
+        # or takes datagrams, would share its port by it.
+        if serve and protocol != "udp":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host_ip, port))
-        if protocol != "udp":
+        if serve and protocol != "udp":
             listener.listen(1024)
     except BaseException:
         listener.close()
@@ -136,22 +141,19 @@ class LocalProxy:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._commands: list[Callable[[], None]] = []
-        self._targets: dict[int, tuple[socket.socket, Target]] = {}
+        self._listeners: dict[int, tuple[socket.socket, Target | None]] = {}
         self._connections: dict[int, tuple[_Connection, socket.socket]] = {}
         self._masks: dict[int, int] = {}
         self._sessions: dict[tuple[int, tuple[str, int]], _Session] = {}
         self._upstreams: dict[int, _Session] = {}
         self._closing = False
 
-    def add(self, listener: socket.socket, target: Target, *, serve: bool = True) -> None:
-        """Serve ``listener``, which is the proxy's from now on; or only hold its port, and refuse who connects."""
+    def add(self, listener: socket.socket, target: Target | None) -> None:
+        """Serve ``listener``, which is the proxy's from now on; without a target only keep it open."""
         number = listener.fileno()
-        if not serve:
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)  # ends listening; the port stays bound
         with self._lock:
-            self._targets[number] = (listener, target)
-            if not serve:
+            self._listeners[number] = (listener, target)
+            if target is None:
                 return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="pyker-proxy", daemon=True)
@@ -162,7 +164,7 @@ class LocalProxy:
         """Close ``listener``; when this returns its port is free. Connections that it accepted live on."""
         number = listener.fileno()
         with self._lock:
-            if self._targets.pop(number, None) is None:
+            if self._listeners.pop(number, None) is None:
                 return
         with contextlib.suppress(OSError):
             self._epoll.unregister(number)
@@ -177,9 +179,9 @@ class LocalProxy:
         os.eventfd_write(self._wake, 1)
         if thread is not None:
             thread.join()
-        for listener, _ in self._targets.values():
+        for listener, _ in self._listeners.values():
             listener.close()
-        self._targets.clear()
+        self._listeners.clear()
         self._epoll.close()
         os.close(self._wake)
 
@@ -219,8 +221,10 @@ class LocalProxy:
             self._relay(*connection, events)
         elif (session := self._upstreams.get(number)) is not None:
             self._answer(session)
-        elif (served := self._targets.get(number)) is not None:
+        elif (served := self._listeners.get(number)) is not None:
             listener, target = served
+            if target is None:
+                return
             if target.protocol == "udp":
                 self._datagram(listener, target)
             else:

@@ -238,13 +238,13 @@ class PortMapper:
 
     def _listen(self, publication: _Publication, protocol: str, ip: str, port: int, target: tuple[str, int]) -> None:
         try:
-            listener = open_listener(protocol, ip, port)
+            listener = open_listener(protocol, ip, port, serve=self._userland_proxy)
         except OSError as error:
             if protocol == "sctp" and error.errno in (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT):
                 return  # this kernel has no SCTP sockets, so nobody else can have the port either
             raise
         publication.listeners.append(listener)
-        self._proxy.add(listener, Target(protocol, target), serve=self._userland_proxy)
+        self._proxy.add(listener, Target(protocol, target) if self._userland_proxy else None)
 
 
 def _forget_flows(forwards: Iterable[Forward]) -> None:
