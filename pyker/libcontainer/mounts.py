@@ -303,7 +303,9 @@ def mount_root(mount: Mount, at: str) -> None:
             os.close(tree)
         return
     data = options.data
-    if len(data) > _PAGE_BYTES:
+    if mount.workdir:
+        os.chdir(mount.workdir)
+    elif len(data) > _PAGE_BYTES:
         data = _shorten(data)
     sc.mount(mount.source or mount.fstype, at, mount.fstype, options.set, data)
 
