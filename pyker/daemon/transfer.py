@@ -85,7 +85,14 @@ class TransferHandlers:
             return Pulled(reference=reference.familiar, digest=digest, image_id=image_id, newer=newer)
 
         try:
-            pulled = self._client.first(reference.domain, reference.path, credentials, wanted_ones, cancel=ctx.cancel)
+            pulled = self._client.first(
+                reference.domain,
+                reference.path,
+                credentials,
+                wanted_ones,
+                meta_headers=_meta_headers(job.meta_headers),
+                cancel=ctx.cancel,
+            )
         except PykerError as error:
             raise told(error, reference) from error
         news = "Downloaded newer image" if pulled.newer else "Image is up to date"
@@ -147,6 +154,12 @@ class TransferHandlers:
                 raise Unauthorized(error.message) from error
             raise
         return AuthResult(status="Login Succeeded")
+
+
+def _meta_headers(given: dict[str, str]) -> dict[str, str]:
+    """Those headers of the caller that are meant for the registry."""
+    wanted = {name: value for name, value in given.items() if name.lower().startswith("x-meta-")}
+    return {name: value for name, value in wanted.items() if value.isprintable() and value.isascii()}
 
 
 def _credentials(auth: RegistryAuth) -> Credentials:

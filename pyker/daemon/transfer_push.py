@@ -162,11 +162,13 @@ class Pusher:
     def _once(self, name: str, diff_id: str) -> Iterator[None]:
         with self._lock:
             lock = self._sending.setdefault((name, diff_id), threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            if not lock.locked():
-                self._sending.pop((name, diff_id), None)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                if not lock.locked():
+                    self._sending.pop((name, diff_id), None)
 
     def _offer(self, work: _PushWork, layer: StoredLayer, say: Callable[..., None]) -> tuple[Digest, int]:
         repository, name = work.repository, work.name

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pyker.errors import SystemFailure
+from pyker.registry.challenge import parse_challenges
 
 ERROR_BODY_MAX_BYTES = 8192
 
@@ -51,10 +52,10 @@ class Unreachable(SystemFailure):
     reference = "registry-unreachable"
     default_hint = "check the name, the network and the proxy settings"
 
-    def __init__(self, message: str, *, final: bool = False, plain_http: bool = False) -> None:
+    def __init__(self, message: str, *, broken: bool = False) -> None:
         super().__init__(message)
-        self.final = final
-        self.plain_http = plain_http
+        self.broken = broken
+        """The connection ended before an answer came: on one that was used before, that may mean nothing."""
 
 
 class BadAnswer(SystemFailure):
@@ -70,6 +71,9 @@ def refusal(status: int, body: bytes, headers: dict[str, str]) -> Refused:
         return Refused(
             f"received unexpected HTTP status: {status_line(status)}", status=status, retry_after_s=retry_after_s
         )
+    if status == 401 and (oauth := _oauth_error(headers.get("www-authenticate", ""))) is not None:
+        code, message = oauth
+        return Refused(f"{_spoken(code)}: {message}", code=code, status=status)
     code, message, problem = _first_error(status, body)
     if code:
         return Refused(f"{_spoken(code)}: {message}", code=code, status=status, retry_after_s=retry_after_s)
@@ -86,6 +90,21 @@ def status_line(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return str(status)
+
+
+def _oauth_error(header: str) -> tuple[str, str] | None:
+    """What a Bearer challenge says is wrong: so Docker Hub tells that a repository is not there, or not for this user.
+
+    Source: RFC 6750 section 3.1.
+    """
+    known = {
+        "insufficient_scope": ("DENIED", "requested access to the resource is denied"),
+        "invalid_token": ("UNAUTHORIZED", "authentication required"),
+    }
+    for challenge in parse_challenges(header):
+        if challenge.scheme == "bearer" and (found := known.get(challenge.parameters.get("error", ""))):
+            return found[0], challenge.parameters.get("error_description", "") or found[1]
+    return None
 
 
 def _first_error(status: int, body: bytes) -> tuple[str, str, str]:

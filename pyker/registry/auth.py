@@ -186,7 +186,9 @@ class Authorizer:
             if self._credentials.username:
                 query.append(("account", self._credentials.username))
             url = realm + ("&" if "?" in realm else "?") + urlencode(query)
-            answer = self._sessions.send("GET", url, authorization=self._credentials.basic, cancel=cancel)
+            basic = self._credentials.basic
+            private = {"Authorization": basic} if basic else {}
+            answer = self._sessions.send("GET", url, private=private, cancel=cancel)
         with accept(answer, 200):
             return _read_token(answer.read(_TOKEN_MAX_BYTES, "the token"))
 

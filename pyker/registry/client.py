@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -62,12 +63,21 @@ class RegistryClient:
             return self._sessions
 
     def connect(
-        self, endpoint: Endpoint, path: str, credentials: Credentials = NO_CREDENTIALS, *, cancel: Cancel = NEVER
+        self,
+        endpoint: Endpoint,
+        path: str,
+        credentials: Credentials = NO_CREDENTIALS,
+        *,
+        meta_headers: Mapping[str, str] = MappingProxyType({}),
+        cancel: Cancel = NEVER,
     ) -> Repository:
-        """Ask ``endpoint`` whether it is there and what it wants to see. A mirror never gets credentials."""
+        """Ask ``endpoint`` whether it is there and what it wants to see. A mirror never gets credentials.
+
+        ``meta_headers`` are sent to the endpoint, and nowhere else, with each request.
+        """
         given = NO_CREDENTIALS if endpoint.mirror else credentials
         authorizer = Authorizer(self.sessions, self.config, endpoint, given, self._tokens)
-        repository = Repository(self.sessions, endpoint, path, authorizer, cancel)
+        repository = Repository(self.sessions, endpoint, path, authorizer, dict(meta_headers), cancel)
         repository.ping()
         if endpoint.scheme == "https":
             self._tls_seen.add(endpoint.host)
@@ -81,6 +91,7 @@ class RegistryClient:
         action: Callable[[Repository], T],
         *,
         push: bool = False,
+        meta_headers: Mapping[str, str] = MappingProxyType({}),
         cancel: Cancel = NEVER,
     ) -> T:
         """Do ``action`` at the first endpoint that is able to.
@@ -94,7 +105,7 @@ class RegistryClient:
             if endpoint.scheme == "http" and not endpoint.mirror and endpoint.host in self._tls_seen:
                 continue
             try:
-                repository = self.connect(endpoint, path, credentials, cancel=cancel)
+                repository = self.connect(endpoint, path, credentials, meta_headers=meta_headers, cancel=cancel)
             except (Unreachable, Refused, BadAnswer) as error:
                 log.info("%s does not serve %s: %s", endpoint.url, path, error)
                 failure = error
@@ -115,12 +126,19 @@ class Repository:
     """One repository at one endpoint, as one user sees it. Usable from several threads."""
 
     def __init__(
-        self, sessions: Sessions, endpoint: Endpoint, path: str, authorizer: Authorizer, cancel: Cancel
+        self,
+        sessions: Sessions,
+        endpoint: Endpoint,
+        path: str,
+        authorizer: Authorizer,
+        meta_headers: dict[str, str],
+        cancel: Cancel,
     ) -> None:
         self._sessions = sessions
         self.endpoint = endpoint
         self.path = path
         self._authorizer = authorizer
+        self._meta_headers = meta_headers
         self._cancel = cancel
 
     def ping(self) -> None:
@@ -170,9 +188,10 @@ class Repository:
         for attempt in (1, 2):
             authorization = self._authorizer.header(scopes, what, token) if ours else ""
             content = body() if body is not None else None
-            answer = self._sessions.send(
-                method, url, headers=headers, authorization=authorization, body=content, cancel=token
-            )
+            private = dict(self._meta_headers) if ours else {}
+            if authorization:
+                private["Authorization"] = authorization
+            answer = self._sessions.send(method, url, headers=headers, private=private, body=content, cancel=token)
             challenges = parse_challenges(answer.headers.get("www-authenticate", ""))
             again = attempt == 1 and ours and answer.status == 401 and challenges and self._may_retry(authorization)
             if not again:

@@ -74,6 +74,16 @@ class RegistryConfig:
         return tuple(found)
 
 
+def is_loopback(name: str) -> bool:
+    """True if ``name`` (without a port) is this machine."""
+    import ipaddress
+
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
 def host_name(host: str) -> str:
     """``host`` without its port and without the brackets of an IPv6 address."""
     if host.startswith("["):

@@ -9,6 +9,7 @@ Source: RFC 9110 section 15.4 (redirects); dockerd's certs.d(5) layout.
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import socket
 import ssl
@@ -29,7 +30,7 @@ from urllib3.exceptions import HTTPError, InsecureRequestWarning
 from pyker.errors import Cancelled
 from pyker.registry.answers import ERROR_BODY_MAX_BYTES, BadAnswer, Unreachable, refusal
 from pyker.registry.cancel import NEVER, Cancel
-from pyker.registry.config import RegistryConfig, host_name
+from pyker.registry.config import RegistryConfig, host_name, is_loopback
 
 _REDIRECTS_MAX = 10
 _LOOKUP_TIMEOUT_S = 10.0
@@ -139,14 +140,14 @@ class Sessions:
         url: str,
         *,
         headers: dict[str, str] | None = None,
-        authorization: str = "",
+        private: dict[str, str] | None = None,
         body: Any = None,
         cancel: Cancel = NEVER,
     ) -> Answer:
         """Send one request and follow redirects.
 
-        ``authorization`` goes to the scheme, host and port of ``url`` and to no other. ``body`` is bytes, or an
-        iterable with a length. A body is never sent to a second place.
+        The headers in ``private`` (Authorization) go to the scheme, host and port of ``url`` and to no other. ``body``
+        is bytes, or an iterable with a length. A body is never sent to a second place.
 
         Raises: Unreachable, BadAnswer, Cancelled. Statuses are for the caller: see ``accept``.
         """
@@ -154,9 +155,15 @@ class Sessions:
         for _hop in range(_REDIRECTS_MAX):
             cancel.raise_if_cancelled()
             sent = dict(headers or {})
-            if authorization and _origin(url) == origin:
-                sent["Authorization"] = authorization
-            answer = self._once(method, url, sent, body, cancel)
+            if private and _origin(url) == origin:
+                sent.update(private)
+            try:
+                answer = self._once(method, url, sent, body, cancel)
+            except Unreachable as error:
+                if not error.broken or body is not None:
+                    raise
+                # The registry closed a kept connection just when this request went out on it.
+                answer = self._once(method, url, sent, body, cancel)
             target = answer.headers.get("location", "")
             if answer.status not in (301, 302, 303, 307, 308) or not target or body is not None:
                 return answer
@@ -170,7 +177,7 @@ class Sessions:
     def _once(self, method: str, url: str, headers: dict[str, str], body: Any, cancel: Cancel) -> Answer:
         parts = urlsplit(url)
         with _translated(method, url):
-            proxies = requests.utils.get_environ_proxies(url, None)
+            proxies = _proxies(url, parts.hostname or "")
             if not proxies:
                 _look_up(parts.hostname or "", method, url, cancel)
             session = self._session(parts.scheme, parts.netloc)
@@ -254,6 +261,13 @@ def _tls_context(config: RegistryConfig, host: str) -> ssl.SSLContext:
     return context
 
 
+def _proxies(url: str, name: str) -> dict[str, str]:
+    """What the environment says, but never a proxy for this machine itself."""
+    if is_loopback(name):
+        return {}
+    return dict(requests.utils.get_environ_proxies(url, None))
+
+
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -311,9 +325,9 @@ def _unreachable(error: BaseException, method: str, url: str) -> Unreachable:
                 return Unreachable(f"{start}dial tcp: lookup {host_name(parts.netloc)}: {words}")
             case ssl.SSLCertVerificationError():
                 reason = f"tls: failed to verify certificate: x509: {cause.verify_message or cause.reason}"
-                return Unreachable(start + reason, final=True)
+                return Unreachable(start + reason)
             case ssl.SSLError() if cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-                return Unreachable(f"{start}http: server gave HTTP response to HTTPS client", plain_http=True)
+                return Unreachable(f"{start}http: server gave HTTP response to HTTPS client")
             case ssl.SSLError():
                 return Unreachable(f"{start}tls: {cause.reason or cause}")
             case urllib3.exceptions.ConnectTimeoutError() | requests.ConnectTimeout():
@@ -322,8 +336,11 @@ def _unreachable(error: BaseException, method: str, url: str) -> Unreachable:
                 return Unreachable(f"{start}net/http: timeout awaiting an answer")
             case OSError() if cause.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
                 return Unreachable(f"{start}dial tcp {where}: connect: {os.strerror(cause.errno).lower()}")
+            case http.client.RemoteDisconnected():
+                return Unreachable(f"{start}EOF", broken=True)
             case OSError() if cause.errno:
-                return Unreachable(f"{start}read tcp {where}: {os.strerror(cause.errno).lower()}")
+                broken = cause.errno in (errno.ECONNRESET, errno.EPIPE)
+                return Unreachable(f"{start}read tcp {where}: {os.strerror(cause.errno).lower()}", broken=broken)
             case _:
                 continue
     return Unreachable(f"{start}{type(error).__name__}: EOF")

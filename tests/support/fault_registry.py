@@ -68,7 +68,7 @@ class Fault:
     ``cut``: the connection breaks after so many bytes of the body. ``status`` and ``body``: this is the answer.
     ``corrupt``: one byte is another one. ``no_range``: Range is ignored. ``redirect``: 307 to there (the path is
     appended). ``hold``: after ``hold_after`` bytes, wait until the event is set. ``lie_range``: the 206 is of another
-    range.
+    range. ``drop``: the connection ends without an answer. ``chunked``: the body comes in chunks, of no known length.
     """
 
     part: str
@@ -84,6 +84,8 @@ class Fault:
     hold: threading.Event | None = None
     hold_after: int = 0
     lie_range: bool = False
+    drop: bool = False
+    chunked: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
     """Set when the fault strikes (for ``hold``: when it waits)."""
 
@@ -356,6 +358,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         recorded.body_bytes = len(body)
         path = urlsplit(self.path).path
+        if fault is not None and fault.drop:
+            self._break()
+            return
         if path == "/token" and fault is None:
             self._token(body)
             return
@@ -508,15 +513,22 @@ class _Handler(BaseHTTPRequestHandler):
             start -= 1
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", "application/octet-stream")
-        self.send_header("Content-Length", str(len(data) - start))
+        chunked = fault is not None and fault.chunked
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(data) - start))
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         if self.command == "HEAD":
             return
         registry.entered(1)
+        body = data[start:]
+        if chunked:
+            body = b"%x\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (5, body[:5], len(body) - 5, body[5:])
         try:
-            self._pour(data[start:], fault)
+            self._pour(body, fault)
         finally:
             registry.entered(-1)
 

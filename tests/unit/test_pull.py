@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyker.errors import Cancelled, Corrupt, InvalidParameter, NotFound, NotSupported, SystemFailure
-from pyker.jobs.images import PullLayer
+from pyker.jobs.images import Pull, PullLayer
 from pyker.registry.answers import BadAnswer, Refused, Unreachable
 from pyker.types.ids import Digest, short
 from pyker.types.reference import parse
@@ -250,6 +250,49 @@ def test_refusals(
     assert outcome.progress == []
 
 
+def test_a_repository_that_a_token_does_not_reach(registry: FaultRegistry, transfers: Transfers) -> None:
+    registry.bearer = ("", "")
+    challenge = f'Bearer realm="{registry.realm}",service="s",error="insufficient_scope"'
+    body = errors("UNAUTHORIZED", "authentication required")
+    registry.fault("/manifests/", status=401, body=body, headers={"WWW-Authenticate": challenge})
+    outcome = transfers.pull(f"{registry.host}/team/app")
+    words = DENIED.format(name=f"{registry.host}/team/app").removesuffix("no")
+    assert str(outcome.error) == words + "requested access to the resource is denied"
+    assert isinstance(outcome.error, NotFound)
+
+
+def test_a_kept_connection_that_ended_is_no_failure(registry: FaultRegistry, transfers: Transfers) -> None:
+    three_layers(registry)
+    registry.fault("/manifests/", drop=True, times=1)
+    assert transfers.pull(f"{registry.host}/team/app").error is None
+    registry.fault("/v2/", drop=True)
+    outcome = transfers.pull(f"{registry.host}/team/app")
+    assert str(outcome.error) == f'Get "{registry.url}/v2/": EOF'
+
+
+def test_no_proxy_stands_before_this_machine(
+    registry: FaultRegistry, transfers: Transfers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_layers(registry)
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert transfers.pull(f"{registry.host}/team/app").error is None
+    assert len(registry.requests) > 3
+
+
+def test_headers_for_the_registry_go_to_it_alone(registry: FaultRegistry, transfers: Transfers) -> None:
+    image = three_layers(registry)
+    with FaultRegistry(host="127.0.0.2") as elsewhere:
+        three_layers(elsewhere)
+        registry.fault(image.layers[0], redirect=elsewhere.url)
+        meta = {"X-Meta-Source": "here", "X-Other": "no"}
+        job = Pull(image=f"{registry.host}/team/app", tag="latest", platform="linux/amd64", meta_headers=meta)
+        assert transfers.run(job).error is None
+        assert registry.asked(image.layers[0])[0].headers["x-meta-source"] == "here"
+        assert not any("x-other" in item.headers for item in registry.requests)
+        assert not any("x-meta-source" in item.headers for item in elsewhere.requests)
+
+
 def test_nobody_there(transfers: Transfers) -> None:
     outcome = transfers.pull("127.0.0.1:1/x")
     words = 'Get "http://127.0.0.1:1/v2/": dial tcp 127.0.0.1:1: connect: connection refused'
@@ -399,6 +442,14 @@ def test_a_registry_without_ranges_starts_over(registry: FaultRegistry, transfer
     registry.fault(image.layers[0], no_range=True)
     assert transfers.pull(f"{registry.host}/team/app").error is None
     assert len(registry.asked(image.layers[0])) == 2
+
+
+@pytest.mark.parametrize("cut", [-1, 300_000])
+def test_a_body_of_unknown_length(registry: FaultRegistry, transfers: Transfers, cut: int) -> None:
+    image = one_layer(registry)
+    registry.fault(image.layers[0], chunked=True, cut=cut, times=1)
+    assert transfers.pull(f"{registry.host}/team/app").error is None
+    assert len(registry.asked(image.layers[0])) == (1 if cut < 0 else 2)
 
 
 def test_another_range_than_the_one_asked_for(registry: FaultRegistry, transfers: Transfers) -> None:
