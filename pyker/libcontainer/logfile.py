@@ -72,6 +72,7 @@ class JsonFileLog:
             data = rest + data
         tail = f'","stream":"{STREAM_NAMES[stream]}"{self._attributes},"time":"'
         out: list[str] = []
+        size = 0
         start, end = 0, len(data)
         while start < end:
             newline = data.find(b"\n", start, start + MAX_LINE_BYTES)
@@ -83,7 +84,12 @@ class JsonFileLog:
                 self._partial[stream] = data[start:]
                 self._partial_since_ns[stream] = begun_ns
                 break
-            out.append(f'{{"log":"{escape(data[start:stop])}{tail}{timestamp(begun_ns)}"}}\n')
+            line = f'{{"log":"{escape(data[start:stop])}{tail}{timestamp(begun_ns)}"}}\n'
+            out.append(line)
+            size += len(line)
+            if 0 <= self._max_size_bytes <= self._size_bytes + size:
+                self._append("".join(out))
+                out, size = [], 0
             # Lines that came together still get times that sort in their order.
             time_ns += 1
             if data[stop - 1 : stop] == b"\n":

@@ -44,7 +44,7 @@ class Monitor:
         outputs = fds[1 : 1 + begin.outputs]
         self._terminal = outputs[0] if begin.tty else -1
         self._oom_fd = fds[begin.oom] if begin.oom else -1
-        self._oom_killed = False
+        self._oom_kills = 0
         self._listener: Socket | None = None
         self._log = JsonFileLog(begin.log) if begin.log is not None else None
         self._wait_status: int | None = None
@@ -65,7 +65,7 @@ class Monitor:
         if begin.listener:
             self._listener = Socket(fileno=fds[begin.listener])
             poller.watch(self._listener.fileno(), select.POLLIN, self._accept)
-        poller.watch(control.fileno(), select.POLLIN, lambda _: self._command(control))
+        poller.watch(control.fileno(), select.POLLIN, lambda _: self._commands(control), first=True)
 
     def serve(self) -> None:
         """Move bytes and answer until the process has ended and its output is delivered; then report and tidy up."""
@@ -111,12 +111,12 @@ class Monitor:
     def _finish(self, pump: StreamPump) -> None:
         """Deliver, record, report, in this order; then let go of what is left."""
         assert self._wait_status is not None
-        self._check_oom()
+        self._report_oom()
         code = os.waitstatus_to_exitcode(self._wait_status)
         record = ExitRecord(
             exit_code=128 - code if code < 0 else code,
             signal=max(-code, 0),
-            oom_killed=self._oom_killed,
+            oom_killed=self._oom_kills > 0,
             ended_ns=self._ended_ns,
         )
         pump.end_clients()
@@ -161,22 +161,23 @@ class Monitor:
 
     def _memory_exhausted(self, _: int) -> None:
         try:
-            os.read(self._oom_fd, 8)
+            os.read(self._oom_fd, 4096)
         except BlockingIOError:
             return
-        if self._check_oom():
-            self._send(Oom())
+        self._report_oom()
 
-    def _check_oom(self) -> bool:
-        """Whether the kernel has killed something since the last look."""
+    def _report_oom(self) -> None:
+        """Tell of what the kernel has killed since the last look. It may count it a little after it signalled."""
         cgroup = self._cgroup()
-        if cgroup is None or self._oom_killed:
-            return False
+        if cgroup is None:
+            return
         try:
-            self._oom_killed = cgroup.oom_count() > 0
+            killed = cgroup.oom_count()
         except (PykerError, OSError):
-            return False
-        return self._oom_killed
+            return
+        if killed > self._oom_kills:
+            self._oom_kills = killed
+            self._send(Oom())
 
     def _accept(self, _: int) -> None:
         assert self._listener is not None
@@ -186,20 +187,22 @@ class Monitor:
             return
         control = Socket(fileno=fd)
         self._controls.append(control)
-        self._poller.watch(fd, select.POLLIN, lambda _: self._command(control))
+        self._poller.watch(fd, select.POLLIN, lambda _: self._commands(control), first=True)
         try:
             handshake.send(control, Started(self._begin.pid, self._begin.start_time, {}), (self._pidfd,))
         except Unavailable:
             self._hang_up(control)
 
-    def _command(self, control: Socket) -> None:
+    def _commands(self, control: Socket) -> None:
         try:
-            message, fds = handshake.receive_from_daemon(control, wait=False)
+            while True:
+                self._command(*handshake.receive_from_daemon(control, wait=False))
         except BlockingIOError:
             return
         except (EOFError, OSError):
             self._hang_up(control)
-            return
+
+    def _command(self, message: handshake.ToMonitor, fds: list[int]) -> None:
         match message:
             case Attach(streams):
                 self._pump.attach(fds[0], streams)

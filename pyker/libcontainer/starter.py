@@ -47,6 +47,10 @@ class Starter:
             self._open_streams()
             self._state_dir = spec.state_dir
             statefiles.forget_exit(spec.state_dir)
+            log = spec.log if spec.log.driver == "json-file" and spec.log.path else None
+            if log is not None:
+                # It must be there when the daemon hears that the container runs.
+                os.close(os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
             ours, theirs = handshake.pair()
             cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
             if spec.namespaces.get("pid"):
@@ -96,7 +100,7 @@ class Starter:
                     tty=self._process.tty,
                     stdin_once=self._process.stdin_once,
                     clients=request.attachments,
-                    log=spec.log if spec.log.driver == "json-file" and spec.log.path else None,
+                    log=log,
                     cgroup_path=spec.cgroup_path,
                     state_dir=spec.state_dir,
                     outlived="pid" not in spec.namespaces or bool(spec.namespaces["pid"]),

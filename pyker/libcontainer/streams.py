@@ -42,20 +42,31 @@ class Poller:
     def __init__(self) -> None:
         self._poll = select.poll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._first: set[int] = set()
 
-    def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
-        """Call ``callback(revents)`` when ``fd`` is ready; again to change ``events``."""
+    def watch(self, fd: int, events: int, callback: Callable[[int], None], *, first: bool = False) -> None:
+        """Call ``callback(revents)`` when ``fd`` is ready; again to change ``events``.
+
+        Those that are ``first`` are called before others that became ready meanwhile: an attach that was sent before
+        a line of input takes effect before it.
+        """
         self._callbacks[fd] = callback
+        if first:
+            self._first.add(fd)
         self._poll.register(fd, events)
 
     def forget(self, fd: int) -> None:
         """Stop watching; unknown descriptors are fine."""
         if self._callbacks.pop(fd, None) is not None:
             self._poll.unregister(fd)
+            self._first.discard(fd)
 
     def run_once(self, timeout_s: float | None) -> None:
         """Wait for readiness, or the time, and call back."""
-        for fd, events in self._poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000):
+        ready = self._poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000)
+        if len(ready) > 1:
+            ready.sort(key=lambda each: each[0] not in self._first)
+        for fd, events in ready:
             callback = self._callbacks.get(fd)
             if callback is not None:
                 callback(events)
