@@ -176,22 +176,32 @@ class Sessions:
 
     def _once(self, method: str, url: str, headers: dict[str, str], body: Any, cancel: Cancel) -> Answer:
         parts = urlsplit(url)
-        with _translated(method, url):
-            proxies = _proxies(url, parts.hostname or "")
-            if not proxies:
-                _look_up(parts.hostname or "", method, url, cancel)
-            session = self._session(parts.scheme, parts.netloc)
-            response = session.request(
-                method,
-                url,
-                headers=headers,
-                data=body,
-                stream=True,
-                allow_redirects=False,
-                proxies=proxies,
-                verify=not self._config.insecure(parts.netloc),
-                timeout=(self._config.connect_timeout_s, self._config.stall_timeout_s),
-            )
+        waiting = _Waiting()
+        forget = cancel.on_cancel(waiting.interrupt)
+        _this_thread.waiting = waiting
+        try:
+            with _translated(method, url):
+                proxies = _proxies(url, parts.hostname or "")
+                if not proxies:
+                    _look_up(parts.hostname or "", method, url, cancel)
+                session = self._session(parts.scheme, parts.netloc)
+                response = session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=body,
+                    stream=True,
+                    allow_redirects=False,
+                    proxies=proxies,
+                    verify=not self._config.insecure(parts.netloc),
+                    timeout=(self._config.connect_timeout_s, self._config.stall_timeout_s),
+                )
+        except Unreachable:
+            cancel.raise_if_cancelled()
+            raise
+        finally:
+            _this_thread.waiting = None
+            forget()
         return Answer(response, cancel)
 
     def _session(self, scheme: str, host: str) -> requests.Session:
@@ -222,6 +232,60 @@ def accept(answer: Answer, *statuses: int) -> Answer:
     raise refusal(answer.status, body, answer.headers)
 
 
+class _Waiting:
+    """A request whose answer has not begun. ``interrupt``, from another thread, ends the wait for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._over = False
+
+    def on(self, connected: socket.socket | None) -> None:
+        """This is the connection that the answer comes on."""
+        with self._lock:
+            self._socket = connected
+            over = self._over
+        if over:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        with self._lock:
+            self._over = True
+            connected = self._socket
+        if connected is not None:
+            try:
+                connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                return
+
+
+_this_thread = threading.local()
+
+
+class _Reporting(urllib3.connection.HTTPConnection):
+    """Tells the thread's request which connection it goes out on."""
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        waiting: _Waiting | None = getattr(_this_thread, "waiting", None)
+        if self.sock is None:
+            self.connect()
+        if waiting is not None:
+            waiting.on(self.sock)
+        super().putrequest(*args, **kwargs)
+
+
+class _ReportingTls(_Reporting, urllib3.connection.HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Reporting
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _ReportingTls
+
+
 class _Adapter(requests.adapters.HTTPAdapter):
     """Uses the TLS context it was given, and no other certificates."""
 
@@ -233,6 +297,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         if self._context is not None:
             kwargs["ssl_context"] = self._context
         super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         if self._context is not None:

@@ -68,7 +68,8 @@ class Fault:
     ``cut``: the connection breaks after so many bytes of the body. ``status`` and ``body``: this is the answer.
     ``corrupt``: one byte is another one. ``no_range``: Range is ignored. ``redirect``: 307 to there (the path is
     appended). ``hold``: after ``hold_after`` bytes, wait until the event is set. ``lie_range``: the 206 is of another
-    range. ``drop``: the connection ends without an answer. ``chunked``: the body comes in chunks, of no known length.
+    range. ``drop``: the connection ends without an answer; ``silent``: after ``hold``. ``chunked``: the body comes in
+    chunks, of no known length.
     """
 
     part: str
@@ -85,6 +86,7 @@ class Fault:
     hold_after: int = 0
     lie_range: bool = False
     drop: bool = False
+    silent: bool = False
     chunked: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
     """Set when the fault strikes (for ``hold``: when it waits)."""
@@ -358,6 +360,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         recorded.body_bytes = len(body)
         path = urlsplit(self.path).path
+        if fault is not None and fault.silent and fault.hold is not None:
+            fault.reached.set()
+            fault.hold.wait(30)
+            self._break()
+            return
         if fault is not None and fault.drop:
             self._break()
             return

@@ -579,6 +579,18 @@ def test_a_cancelled_pull_ends_at_once_and_keeps_what_came(registry: FaultRegist
     assert registry.asked(image.layers[0])[-1].headers["range"] == "bytes=100000-"
 
 
+@pytest.mark.parametrize("part", ["/v2/", "/manifests/", "/blobs/"])
+def test_a_registry_that_never_answers_does_not_hold_a_client(
+    registry: FaultRegistry, transfers: Transfers, part: str
+) -> None:
+    one_layer(registry)
+    fault = registry.fault(part, silent=True, hold=threading.Event())
+    pull = transfers.start_pull(f"{registry.host}/team/app")
+    assert fault.reached.wait(10)
+    pull.cancel.cancel()
+    assert isinstance(pull.outcome(3).error, Cancelled)
+
+
 def test_one_bad_layer_stops_the_others(registry: FaultRegistry, transfers: Transfers) -> None:
     image = registry.add_image("app", [make_tar({"data": noise(300_000, seed)}) for seed in range(3)])
     slow = registry.fault(image.layers[0], hold=threading.Event(), hold_after=1000)
