@@ -169,7 +169,7 @@ def _read_short(options: Options, by_short: dict[str, Flag], word: str, rest: li
             if letter == "h":
                 raise HelpAsked
             raise Failure(f"unknown shorthand flag: '{letter}' in -{letter}{letters}", 125)
-        if len(letters) > 0 and letters[0] == "=":
+        if len(letters) > 1 and letters[0] == "=":
             _set(options, flag, letters[1:])
             return position
         if flag.kind == "bool":

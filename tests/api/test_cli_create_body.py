@@ -25,7 +25,6 @@ img -- cmd
 -it img
 -t img sh
 -ti -e A=1 -eB=2 --env C=3 --env=D=4 -e HOME -e NOT_SET_ANYWHERE img
--e= img
 -a stdin -a STDOUT img
 -a stderr img
 -ia stdout img
@@ -124,6 +123,8 @@ img -- cmd
 --health-cmd 'curl x' --health-interval 5s --health-timeout 1m30s --health-retries 3 --health-start-period 500ms img
 --health-interval 3s --health-start-interval 1s img
 --no-healthcheck img
+--mount type=foo,dst=/b img
+--network name= img
 --name n1 --platform linux/amd64 img
 --gpus all img
 --gpus 2 img
@@ -138,8 +139,11 @@ img -- cmd
 --sig-proxy=false img
 """
 
+RUN_ONLY = {"-dit", "--sig-proxy=false", "--detach-keys"}
+
 # The CLI refuses these before it asks the daemon for anything; so must we, in the same words.
 REFUSED = """
+-e= img
 --nosuch img
 -Z img
 -itZ img
@@ -189,13 +193,11 @@ REFUSED = """
 --device x img
 --device /a:/b:z img
 --device a:b:c:d img
---network name= img
 --network a=b,c=d img
 --network host --network mynet img
 --network n1 --network n1 img
 --network bridge --network-alias x img
 --mount type=bind,src=/a img
---mount type=foo,dst=/b img
 --mount nonsense img
 --mount type=bind,src=/a,dst=/b,foo=bar img
 --mount type=bind,src=/a,dst=/b,volume-nocopy img
@@ -267,14 +269,15 @@ def post(client: str, daemon: FakeDaemon, folder: Path, arguments: Sequence[str]
 
 
 def normal(body: Any) -> Any:
-    """Binds in no particular order: the CLI keeps them in a Go map."""
+    """Binds and variables in no particular order: the stock CLI takes them from Go maps."""
     if isinstance(body, dict):
         body = json.loads(json.dumps(body))
         body["HostConfig"]["Binds"] = sorted(body["HostConfig"]["Binds"] or [])
+        body["Env"] = sorted(body["Env"] or [])
     return body
 
 
-@pytest.mark.parametrize("line", [line for line in ACCEPTED.strip().split("\n")])
+@pytest.mark.parametrize("line", ACCEPTED.strip().split("\n"))
 def test_the_body_is_the_stock_cli_s(daemon: FakeDaemon, folder: Path, line: str) -> None:
     arguments = shlex.split(line)
     verb = (
@@ -285,6 +288,10 @@ def test_the_body_is_the_stock_cli_s(daemon: FakeDaemon, folder: Path, line: str
     )
     stock = post("docker", daemon, folder, arguments, verb)
     ours = post("pyker", daemon, folder, arguments, verb)
+    if stock.body is None and daemon.api_version != "1.50":
+        # Some flags are refused for daemons that would drop what they say.
+        assert (ours.code, ours.err) == (stock.code, in_our_name(stock.err))
+        return
     assert stock.body is not None, stock.err
     assert ours.body is not None, ours.err
     assert normal(ours.body) == normal(stock.body)
@@ -296,7 +303,7 @@ def in_our_name(text: str) -> str:
     return text.replace("docker", "pyker").replace("Docker", "Pyker")
 
 
-@pytest.mark.parametrize("line", [line for line in REFUSED.strip().split("\n")])
+@pytest.mark.parametrize("line", REFUSED.strip().split("\n"))
 def test_what_the_stock_cli_refuses_is_refused_in_its_words(daemon: FakeDaemon, folder: Path, line: str) -> None:
     arguments = shlex.split(line)
     stock = post("docker", daemon, folder, arguments, "run")

@@ -40,7 +40,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """What to answer. ``chunks`` sends a chunked body piece by piece; ``hijack`` takes the socket over after the head."""
+    """What to answer. ``chunks`` sends a chunked body piece by piece; ``hijack`` takes the socket over."""
 
     status: int = 200
     body: bytes = b""

@@ -206,7 +206,7 @@ COMMANDS = {
         ),
         most=0,
         detail="List the engine's jobs, newest first, or draw one command's tree with times.\n\n"
-        "Every call to the engine is a job, and jobs have children: the tree of a container or an image\n"
-        "tells which part of the engine took which step.",
+        "Every call to the engine is a job, and jobs have children. The tree of a\n"
+        "container or an image tells which part of the engine took which step.",
     )
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REFUSED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
+NEWER_FLAGS = (("annotation", (1, 43)), ("health-start-interval", (1, 44)))
 PULL_POLICIES = ("always", "missing", "never", "")
 
 
@@ -96,15 +97,37 @@ def _body(around: Surroundings, options: Options, command: str) -> dict[str, Any
     if options.on("use-api-socket"):
         raise Failure("--use-api-socket is not there yet: mount the socket with -v", REFUSED, command=command)
     version = _negotiated(around, command)
+    for name, least in NEWER_FLAGS:
+        if options.given(name) and version_key(version) < least:
+            raise _too_old(f"--{name}", least, version)
     try:
         body = build_body(
             options, proxies=around.config.proxies(around.endpoint.text), api_at_least=version_key(version)
         )
     except Failure as failure:
         raise Failure(failure.message, failure.exit_code, command=command) from None
+    _check_version(options, version_key(version), version)
     if command == "run" and version_key(version) >= (1, 42):
         body["HostConfig"]["ConsoleSize"] = list(terminal_size())
     return body
+
+
+def _check_version(options: Options, spoken: tuple[int, ...], version: str) -> None:
+    """Raises Failure for what an old daemon would silently drop."""
+    from pyker.client.container.networks import parse_network
+
+    per_network = any(parse_network(text).mac for text in options.items("network") + options.items("net"))
+    if spoken < (1, 44) and (options.text("mac-address") or per_network):
+        raise _too_old("specify mac-address per network", (1, 44), version)
+    for text in options.items("mount"):
+        for way in ("writable", "readonly"):
+            if spoken < (1, 44) and f"bind-recursive={way}" in text:
+                raise Failure(f"bind-recursive={way} requires API v1.44 or later")
+
+
+def _too_old(what: str, least: tuple[int, ...], version: str) -> Failure:
+    needed = ".".join(str(part) for part in least)
+    return Failure(f'"{what}" requires API version {needed}, but the Pyker daemon API version is {version}')
 
 
 def _negotiated(around: Surroundings, command: str) -> str:

@@ -156,7 +156,7 @@ def _host_config(options: Options, binds: list[str], ports: Ports, network: str)
         "Privileged": options.on("privileged"),
         "PublishAllPorts": options.on("publish-all"),
         "ReadonlyRootfs": options.on("read-only"),
-        "SecurityOpt": security or None,
+        "SecurityOpt": security if security or unconfined else None,
         "UTSMode": options.text("uts"),
         "UsernsMode": options.text("userns"),
         "ShmSize": options.number("shm-size"),

@@ -36,16 +36,13 @@ def _read_file(path: str, *, inherit: bool) -> list[str]:
         name, equals, value = line.partition("=")
         name = name.lstrip()
         if not name:
-            raise Failure(f"poorly formatted environment: no variable name on line '{line}'", 125)
+            raise Failure(f"invalid env file ({path}): no variable name on line '{line}'", 125)
         if any(character.isspace() for character in name):
-            raise Failure(f"poorly formatted environment: variable '{name}' contains whitespaces", 125)
+            raise Failure(f"invalid env file ({path}): variable '{name}' contains whitespaces", 125)
         if equals:
             found.append(f"{name}={value}")
-        elif inherit:
-            if name in os.environ:
-                found.append(f"{name}={os.environ[name]}")
-        else:
-            found.append(name)
+        elif inherit and name in os.environ:
+            found.append(f"{name}={os.environ[name]}")
     return found
 
 

@@ -77,7 +77,7 @@ def check_dns_search(value: str) -> str:
         return trimmed
     bare = trimmed.removesuffix(".")
     parts = bare.split(".")
-    good = bare and all(part and part.replace("-", "").replace("_", "").isalnum() for part in parts)
+    good = bare and all(part.replace("-", "a").isalnum() and part[0] != "-" and part[-1] != "-" for part in parts)
     if not good or len(bare) > 255:
         raise BadValue(f"{value} is not a valid domain")
     return trimmed

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 _NAMES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
 _BOOLEANS = ("readonly", "bind-nonrecursive", "volume-nocopy")
-_KINDS = ("bind", "volume", "tmpfs", "image", "npipe", "cluster")
 
 
 def split_csv(text: str) -> list[str]:
@@ -59,13 +58,13 @@ def parse_mount(text: str) -> dict[str, Any]:
             value = "true"
         _set_field(mount, options, name, value, field)
     kind = mount["Type"]
-    if kind not in _KINDS:
-        raise BadValue(f"invalid mount type: {kind}")
     if not mount.get("Target"):
         raise BadValue("target is required")
     for other, given in options.items():
         if given and other != kind:
             raise BadValue(f"cannot mix '{other}-*' options with mount type '{kind}'")
+    if kind == "volume" and options["volume"]:
+        options["volume"].setdefault("DriverConfig", {})
     if options.get(kind):
         mount[f"{kind.capitalize()}Options"] = options[kind]
     order = ("Type", "Source", "Target", "ReadOnly", "Consistency")

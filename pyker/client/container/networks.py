@@ -77,7 +77,7 @@ class Attachment:
 
 def parse_network(text: str) -> Attachment:
     """One ``--network``: a name, or ``name=x,alias=y,ip=…``. Raises BadValue."""
-    if "=" not in text:
+    if not _is_long(text):
         return Attachment(text)
     from pyker.client.container.mounts import split_csv
 
@@ -114,6 +114,13 @@ def parse_network(text: str) -> Attachment:
     return attachment
 
 
+def _is_long(text: str) -> bool:
+    """Whether there is a ``key=value`` in it, with a letter, digit or ``_`` on both sides of the sign."""
+    marks = [index for index, character in enumerate(text) if character == "="]
+    around = [text[index - 1 : index] + text[index + 1 : index + 2] for index in marks if index]
+    return any(len(pair) == 2 and pair.replace("_", "a").isalnum() for pair in around)
+
+
 def attachments(options: Options) -> list[Attachment]:
     """The networks that the flags name; the first takes what ``--ip``, ``--network-alias`` and the like say."""
     found = [parse_network(text) for text in options.items("network") + options.items("net")]
@@ -131,7 +138,7 @@ def attachments(options: Options) -> list[Attachment]:
         if clash:
             raise Failure(f"conflicting options: cannot specify both --{flag} and per-network {what}", 125)
     first.aliases = first.aliases or aliases
-    first.links = options.items("link")
+    first.links = options.items("link") if first.user_defined else []
     first.ipv4 = first.ipv4 or options.text("ip")
     first.ipv6 = first.ipv6 or options.text("ip6")
     first.mac = first.mac or options.text("mac-address")

@@ -191,6 +191,8 @@ def _command(words: _Words, end: str) -> Node:
 
 def _operand(words: _Words) -> Node:
     token = words.take()
+    if not token:
+        raise bad("unclosed left paren")
     if token == "(":
         words.depth += 1
         if words.depth > MAX_DEPTH:
