@@ -117,14 +117,14 @@ class ImageHandlers:
         """``docker tag``."""
         image_id = self._graph.lookup(job.image)
         target = new_name(job.repo, job.tag)
-        if image_id not in self._graph.images.ids():
+        if image_id not in self._graph.images:
             raise Forbidden(f"{job.image!r} is not an image that can be named")
         self._name(target, image_id)
 
     def remove(self, job: RemoveImage, ctx: JobContext) -> tuple[RemovedImage, ...]:
         """``docker rmi``: the lines come in the order in which things went."""
         image_id = self._graph.lookup(job.image)
-        if image_id not in self._graph.images.ids():
+        if image_id not in self._graph.images:
             raise Conflict(f"conflict: unable to delete {job.image} (cannot be forced) - it is the machine itself")
         removed: Removed = []
         names = self._graph.repositories.references(image_id)
@@ -165,7 +165,7 @@ class ImageHandlers:
     def _view(self, image: Image, names: Iterable[Reference], *, whole: bool = False) -> ImageView:
         names = [*names]
         layers = self._graph.layers
-        known = image.id in self._graph.images.ids()
+        known = image.id in self._graph.images
         return ImageView(
             id=image.id,
             parent=image.parent or "",
@@ -256,7 +256,7 @@ class ImageHandlers:
         removed.append(RemovedImage(deleted=image_id))
         removed.extend(RemovedImage(deleted=chain_id) for chain_id in gone)
         named = parent is not None and self._graph.repositories.references(parent)
-        if prune and parent is not None and parent in self._graph.images.ids() and not named:
+        if prune and parent is not None and parent in self._graph.images and not named:
             self._delete(parent, removed, force=False, prune=True, quiet=True)
 
     def _event(self, action: str, image_id: ImageId, name: str) -> None:

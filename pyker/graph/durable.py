@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 
 
 def sync_folder(path: str) -> None:
@@ -13,6 +14,26 @@ def sync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def sync_filesystem(path: str) -> None:
+    """Write out all that is pending on the file system of ``path``: cheaper than an fsync for each file of a layer.
+
+    Source: syncfs(2), by way of sync(1).
+    """
+    try:
+        done = subprocess.run(
+            ["sync", "-f", path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    except OSError:
+        os.sync()
+        return
+    if done.returncode != 0:
+        os.sync()
 
 
 def replace(path: str, data: bytes, *, mode: int = 0o600) -> None:

@@ -63,7 +63,7 @@ class Graph:
             return host.HOST_IMAGE
         if _HEX64.fullmatch(name):
             whole = ImageId("sha256:" + name.removeprefix("sha256:"))
-            if whole not in self.images.ids():
+            if whole not in self.images:
                 raise NotFound(f"No such image: {whole}")
             return whole
         reference = parse(name)

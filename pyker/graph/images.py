@@ -85,6 +85,9 @@ class ImageStore:
             raise NotFound(f"No such image: {image_id}")
         return image
 
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._images
+
     def ids(self) -> list[ImageId]:
         """Every image's ID, in no order. The reserved image ``host`` is not among them."""
         with self._lock:
@@ -109,6 +112,7 @@ class ImageStore:
             if image.top is not None and self._layers.retain(image.top) is None:
                 raise Corrupt(f"the layer {image.top} of the image is not here")
             try:
+                self._layers.sync()
                 durable.replace(self._path(image.id), config)
                 if image.parent is not None:
                     self._note(image.id, "parent", image.parent)
@@ -163,11 +167,10 @@ class ImageStore:
         durable.replace(os.path.join(folder, name), text.encode(), mode=0o644)
 
     def _remove_files(self, image_id: ImageId) -> None:
-        for path in (self._path(image_id),):
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                pass
+        try:
+            os.unlink(self._path(image_id))
+        except FileNotFoundError:
+            pass
         durable.sync_folder(self._content)
         folder = os.path.join(self._metadata, _hex(image_id))
         try:

@@ -86,6 +86,7 @@ class LayerStore:
         self._holds = 0
         self._under_way: dict[ChainId, threading.Lock] = {}
         self._ready_init: set[CacheId] = set()
+        self._unsynced = False
         for folder in (self._sha256, self._mounts, self._tmp):
             os.makedirs(folder, 0o755, exist_ok=True)
         self._load()
@@ -169,6 +170,13 @@ class LayerStore:
             if not self._holds:
                 self.prune()
 
+    def sync(self) -> None:
+        """Return when every layer that was registered so far would survive a power cut."""
+        with self._lock:
+            pending, self._unsynced = self._unsynced, False
+        if pending:
+            durable.sync_filesystem(self._driver.root)
+
     def prune(self) -> list[ChainId]:
         """Remove every layer that nothing refers to."""
         with self._lock:
@@ -246,6 +254,9 @@ class LayerStore:
         if layer is None:
             return
         self._driver.remove(layer.mount_id)
+        if layer.init_id == f"{layer.mount_id}-init":
+            # Made by the reference engine, for this container alone.
+            self._driver.remove(layer.init_id)
         self._remove_folder(os.path.join(self._mounts, container_id))
         self._writable.pop(container_id, None)
         if layer.top is not None and layer.top != HOST_CHAIN:
@@ -327,7 +338,8 @@ class LayerStore:
                     return self._extract(blob, parent, cancel, progress, expected)
                 finally:
                     if parent is not None:
-                        self._references[parent] -= 1
+                        with self._lock:
+                            self._references[parent] -= 1
             finally:
                 with self._lock:
                     self._under_way.pop(known, None)
@@ -384,6 +396,7 @@ class LayerStore:
                 return other
             os.rename(work, self._folder(layer.chain_id))
             self._layers[layer.chain_id] = layer
+            self._unsynced = True
             if layer.parent is not None:
                 self._references[layer.parent] += 1
         return layer
@@ -489,4 +502,7 @@ class LayerStore:
                 else:
                     self._references[top] += 1
             self._writable[ContainerId(name)] = _Writable(CacheId(mount_id), CacheId(init_id), top)
+            if init_id and self._driver.exists(CacheId(init_id)):
+                # In use as a lower folder, perhaps by a running container: never made anew.
+                self._ready_init.add(CacheId(init_id))
         return certain

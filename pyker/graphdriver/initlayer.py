@@ -100,7 +100,11 @@ def _folder(path: str, like: os.stat_result | None) -> None:
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
-        return
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            return
+        # An image's own link or file, in a driver without a union: what comes next must not go where it leads.
+        os.unlink(path)
+        os.mkdir(path, 0o755)
     if like is not None and stat.S_ISDIR(like.st_mode):
         os.chown(path, like.st_uid, like.st_gid)
         os.chmod(path, stat.S_IMODE(like.st_mode))
