@@ -1,49 +1,132 @@
-"""A connection that has stopped speaking HTTP: raw bytes both ways, each way ending by itself."""
+"""A connection that has stopped speaking HTTP: raw bytes both ways, each way ending by itself.
+
+Who uses one may poll its descriptor. A plain socket is used as it is. Where the socket would not tell the whole truth
+(TLS; or bytes that came before our answer and wait in memory) a socket pair stands in for it, and two threads pump.
+"""
 
 from __future__ import annotations
 
+import logging
+import select
 import socket
+import threading
 from contextlib import suppress
+from typing import Protocol
 
 from pyker.errors import Cancelled
 from pyker.server.request import Stream
 
+log = logging.getLogger("pyker.server")
 
-class HijackedStream:
-    """See ``pyker.engine.job.Duplex``. ``early`` is what the client sent before it saw our answer."""
+_CHUNK = 64 << 10
 
-    def __init__(self, stream: Stream, early: bytes, *, pollable: bool) -> None:
-        self._stream = stream
-        self._early = early
-        self._pollable = pollable and not early
+
+class Hijacked(Protocol):
+    """See ``pyker.engine.job.Duplex``. ``close`` returns when everything sent has left."""
+
+    def recv(self, size: int) -> bytes: ...
+    def send(self, data: bytes | memoryview) -> None: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+def hijacked(stream: Stream, early: bytes, *, pollable: bool) -> Hijacked:
+    """Take ``stream`` over; ``early`` is what the client sent before it saw our answer."""
+    if isinstance(stream, socket.socket) and pollable and not early:
+        return SocketStream(stream)
+    return PumpedStream(stream, early)
+
+
+class SocketStream:
+    """A plain socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
         self._closed = False
 
     def recv(self, size: int) -> bytes:
         """Bytes from the client; b"" once it has closed its side, or after ``close``."""
-        if self._early:
-            data, self._early = self._early[:size], self._early[size:]
-            return data
         if self._closed:
             return b""
         try:
-            return self._stream.recv(size)
-        except (ConnectionError, OSError):
+            return self._sock.recv(size)
+        except OSError:
             return b""
 
     def send(self, data: bytes | memoryview) -> None:
         """Send everything. Raises Cancelled if the client is gone."""
         try:
-            self._stream.sendall(data)  # type: ignore[arg-type]  # sockets take any buffer
-        except (ConnectionError, OSError) as error:
+            self._sock.sendall(data)
+        except OSError as error:
             raise Cancelled("the client went away") from error
 
     def fileno(self) -> int:
-        """The socket, for poll; -1 if what it says would not be the whole truth (TLS, bytes read early)."""
-        return -1 if not self._pollable or self._closed else self._stream.fileno()
+        return -1 if self._closed else self._sock.fileno()
 
     def close(self) -> None:
         """End both directions; a ``recv`` that waits in another thread returns b""."""
         if not self._closed:
             self._closed = True
             with suppress(OSError):
-                self._stream.shutdown(socket.SHUT_RDWR)
+                self._sock.shutdown(socket.SHUT_RDWR)
+
+
+class PumpedStream(SocketStream):
+    """A socket pair before a connection that can't be polled."""
+
+    def __init__(self, stream: Stream, early: bytes) -> None:
+        inner, self._outer = socket.socketpair()
+        super().__init__(inner)
+        self._stream = stream
+        self._early = early
+        self._reader = threading.Thread(target=self._pump_in, name="hijack-in", daemon=True)
+        self._writer = threading.Thread(target=self._pump_out, name="hijack-out", daemon=True)
+        self._reader.start()
+        self._writer.start()
+
+    def _pump_in(self) -> None:
+        """Client to us. Its end of input is ours; if it is gone altogether, so are we."""
+        try:
+            data = self._early or self._stream.recv(_CHUNK)
+            while data:
+                self._outer.sendall(data)
+                data = self._stream.recv(_CHUNK)
+            self._outer.shutdown(socket.SHUT_WR)
+            self._wait_until_gone()
+        except OSError as error:
+            log.debug("input of a hijacked connection: %s", error)
+        with suppress(OSError):
+            self._outer.shutdown(socket.SHUT_RDWR)
+
+    def _wait_until_gone(self) -> None:
+        """After the end of input: a unix socket says POLLHUP when it is closed. With TLS only close_notify ends input
+        (as Go's CloseWrite does), so that an end of the TCP stream means the client has left."""
+        gone = select.POLLHUP if isinstance(self._stream, socket.socket) else select.POLLRDHUP
+        poll = select.poll()
+        poll.register(self._stream.fileno(), gone)
+        while not any(event & (gone | select.POLLHUP | select.POLLERR) for _, event in poll.poll()):
+            continue
+
+    def _pump_out(self) -> None:
+        """Us to client."""
+        try:
+            while data := self._outer.recv(_CHUNK):
+                self._stream.sendall(data)
+        except OSError as error:
+            log.debug("output of a hijacked connection: %s", error)
+            with suppress(OSError):
+                self._outer.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        # Output first: what was sent must get to the client before the connection ends.
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+        self._writer.join()
+        super().close()
+        with suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RDWR)
+        self._reader.join()
+        self._sock.close()
+        self._outer.close()

@@ -178,6 +178,8 @@ class Connection:
                 return Reply(200, b"")
             return reply
         except BadRequest:
+            if stdio.begun:
+                return STREAMED
             raise
         except Exception as error:  # noqa: BLE001  whatever it was, the client is told
             if stdio.begun:

@@ -30,6 +30,13 @@ _ACCEPTS_A_TURN = 32
 Pings = dict[bytes, tuple[bytes, bytes]]
 
 
+def _keep_alive(sock: socket.socket) -> None:
+    """Find out within a minute that a TCP client is gone, as Go does."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15)
+
+
 class Workers:
     """Threads that do one thing after another; there are as many as there is work, and a few spare ones."""
 
@@ -169,7 +176,7 @@ class Lobby:
             sock.setblocking(True)
             if sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                _keep_alive(sock)
             guest = Guest(sock, peer, listener)
             if listener.tls:
                 self._workers.run(lambda guest=guest: self._serve(guest, b""))  # type: ignore[misc]

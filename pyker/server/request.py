@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 import httptools
 
+from pyker.errors import Cancelled, InvalidParameter
+
 HEAD_LIMIT = 64 << 10
 HEAD_TIMEOUT_S = 30.0
 BODY_TIMEOUT_S = 120.0
@@ -31,8 +33,10 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-class BadRequest(Exception):
+class BadRequest(InvalidParameter):
     """What came is no acceptable HTTP; the connection ends after an answer with ``status``."""
+
+    reference = "bad-request"
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -187,7 +191,7 @@ class RequestBody:
         self._request.body.clear()
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to ``size`` bytes (all that come, if negative). Raises BadRequest if the client goes away midway."""
+        """Up to ``size`` bytes (all that come, if negative). Raises Cancelled if the client goes away midway."""
         parts: list[bytes] = []
         got = 0
         chunks = self._request.body
@@ -216,10 +220,12 @@ class RequestBody:
             data = self._stream.recv(RECEIVE_SIZE)
         except TimeoutError as error:
             raise BadRequest(408, "the request's body did not come") from error
+        except OSError as error:
+            raise Cancelled("the client went away before its request was complete") from error
         finally:
             self._stream.settimeout(None)
         if not data:
-            raise BadRequest(400, "unexpected EOF")
+            raise Cancelled("the client went away before its request was complete")
         if self._own is not None:
             self._parser.tail += data
         else:

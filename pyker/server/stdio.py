@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pyker.api.frames import MULTIPLEXED_STREAM, RAW_STREAM
 from pyker.engine.job import ByteSource, Duplex
 from pyker.errors import Cancelled, InvalidParameter
-from pyker.server.hijack import HijackedStream
+from pyker.server.hijack import Hijacked, hijacked
 from pyker.server.reply import head
 from pyker.server.request import Request, RequestBody, RequestParser, Stream
 
@@ -37,7 +37,7 @@ class HttpStdio:
         self._lock = threading.Lock()
         self._chunked = request.http_version != "1.0"
         self._write: Callable[[bytes], None] | None = None
-        self.hijacked: HijackedStream | None = None
+        self.hijacked: Hijacked | None = None
         self.extra_headers: Mapping[str, str] = {}
 
     @property
@@ -102,7 +102,7 @@ class HttpStdio:
             start = f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\n"
         self._send(start.encode() + b"\r\n")
         early, self._parser.tail = self._parser.tail, b""
-        self.hijacked = HijackedStream(self._stream, early, pollable=self._pollable)
+        self.hijacked = hijacked(self._stream, early, pollable=self._pollable)
         return self.hijacked
 
 

@@ -187,7 +187,7 @@ def test_output_goes_on_after_a_tls_half_close(tls_api: Api, authority: Authorit
 
     def echo(job: AttachContainer, ctx: JobContext) -> None:
         client = ctx.stdio.hijack(multiplexed=False)
-        assert client.fileno() == -1
+        assert client.fileno() >= 0
         received = b""
         while data := client.recv(65536):
             received += data
