@@ -232,7 +232,7 @@ def by_libseccomp(rules: Iterable[Rule], default: int, machines: Iterable[str]) 
             if number == -1:
                 continue
             compares = (_Compare * len(rule.args))(
-                *((a.index, _VALUES[a.op.removesuffix("_INT")], a.value, a.value_two) for a in rule.args)
+                *(_Compare(a.index, _VALUES[a.op.removesuffix("_INT")], a.value, a.value_two) for a in rule.args)
             )
             result = library.seccomp_rule_add_array(context, action, number, len(rule.args), ctypes.byref(compares))
             assert result in (0, -17, -22, -33, -13), (name, result)
