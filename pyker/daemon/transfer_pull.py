@@ -52,9 +52,10 @@ class _LayerWork:
 class _LayersWork:
     """The missing layers of one pull. If one fails, the others stop."""
 
-    def __init__(self, repository: Repository, name: str, cancel: CancelToken) -> None:
+    def __init__(self, repository: Repository, name: str, held: list[ChainId], cancel: CancelToken) -> None:
         self.repository = repository
         self.name = name
+        self.held = held
         self.layers: dict[int, _LayerWork] = {}
         self.cancel = CancelToken()
         self.failure: BaseException | None = None
@@ -155,7 +156,7 @@ class Puller:
     ) -> None:
         """Bring every layer here. ``held`` gets those that were here and were retained, for the caller to release."""
         chain = chain_ids(diff_ids)
-        work = _LayersWork(repository, reference.name, ctx.cancel)
+        work = _LayersWork(repository, reference.name, held, ctx.cancel)
         missing = False
         try:
             for index, descriptor in enumerate(manifest.layers):
@@ -223,6 +224,11 @@ class Puller:
         if not layer.place.admitted:
             report("Waiting", 0, 0)
         layer.place.enter(cancel)
+        if self._store.retain(layer.chain_id):
+            # Another pull brought it while this one waited for its turn.
+            work.held.append(layer.chain_id)
+            report("Already exists", 0, 0)
+            return
         with self._downloads.fetched(work.repository, layer.descriptor, cancel=cancel, report=report) as path:
             layer.place.leave()
             below = work.layers.get(index - 1)
