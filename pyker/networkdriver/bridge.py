@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -28,14 +29,28 @@ MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 MTU = "com.docker.network.driver.mtu"
 DEFAULT_BRIDGE = "pyker0"
+_LINK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")
 HOST_LINK = "vethp"
 """Every host end of ours is called so, with the first nine hex digits of its endpoint's ID."""
 _LOG = logging.getLogger(__name__)
 
 
 def bridge_name(network: Network) -> str:
-    """The link of a network."""
-    return network.options.get(NAME) or f"br-{network.id[:12]}"
+    """The link of a network. Raises InvalidParameter for a name that no link can have, or that nft would misread."""
+    name = network.options.get(NAME) or f"br-{network.id[:12]}"
+    if not _LINK_NAME.match(name):
+        raise InvalidParameter(
+            f'invalid bridge name "{name}"', hint="1 to 15 letters, digits, underscores, dots and dashes"
+        )
+    return name
+
+
+def link_mtu(network: Network) -> int:
+    """The MTU of a network's links, 0 for the kernel's choice. Raises InvalidParameter."""
+    text = network.options.get(MTU) or "0"
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise InvalidParameter(f'invalid value "{text}" for {MTU}')
+    return int(text)
 
 
 def host_link(endpoint_id: EndpointId) -> str:
@@ -72,6 +87,7 @@ class BridgeDriver:
         self._prepared: dict[str, RawSandbox] = {}
         self._indexes: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._healing = threading.Lock()
         self._forwarding = False
 
     @classmethod
@@ -95,7 +111,7 @@ class BridgeDriver:
     def create_network(self, network: Network) -> None:
         name = bridge_name(network)
         interface = IPv4Interface(f"{network.pools[0].gateway}/{IPv4Network(network.pools[0].subnet).prefixlen}")
-        mtu = int(network.options.get(MTU) or 0)
+        mtu = link_mtu(network)
         link = self._netlink.link(name)
         made = link is None
         if link is not None and link.kind != "bridge":
@@ -163,10 +179,15 @@ class BridgeDriver:
 
     def _heal(self, network: Network) -> None:
         """Make the bridge again if somebody deleted it."""
-        link = self._netlink.link(bridge_name(network))
-        if link is None or link.index != self._indexes.get(network.id):
-            _LOG.warning("the bridge %s was deleted from outside; made again", bridge_name(network))
-            self.create_network(network)
+        name = bridge_name(network)
+        link = self._netlink.link(name)
+        if link is not None and link.index == self._indexes.get(network.id):
+            return
+        with self._healing:
+            link = self._netlink.link(name)
+            if link is None or link.index != self._indexes.get(network.id):
+                _LOG.warning("the bridge %s was deleted from outside; made again", name)
+                self.create_network(network)
 
     def prepare(self, network: Network) -> Callable[[RawSandbox], None]:
         """How a sandbox that is made ahead gets its interface on ``network``."""
@@ -195,7 +216,7 @@ class BridgeDriver:
     ) -> None:
         """Make the veth pair, both ends up, the outer one in the bridge, the inner one without an address."""
         name = host_link(endpoint_id)
-        mtu = int(network.options.get(MTU) or 0)
+        mtu = link_mtu(network)
         isolated = not flag(network.options, ICC, default=True)
         bridge = self._indexes[network.id]
         namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -205,11 +226,13 @@ class BridgeDriver:
             os.close(namespace)
         sandbox.link, sandbox.bridge = name, bridge
         # Without IPv6 on the network an address that the kernel makes up only costs time and multicast traffic.
-        inside.run(netlink.set_link(ifname, ipv6_link_local=False), netlink.set_link(ifname, up=True))
+        # A kernel without IPv6 refuses to hear of it, and has no such addresses either.
+        quiet = netlink.set_link(ifname, ipv6_link_local=False), netlink.set_link(name, ipv6_link_local=False)
+        inside.try_all(quiet[0])
+        inside.run(netlink.set_link(ifname, up=True))
+        self._netlink.try_all(quiet[1])
         self._netlink.run(
-            netlink.set_bridge_port(name, hairpin=True, isolated=isolated),
-            netlink.set_link(name, ipv6_link_local=False),
-            netlink.set_link(name, up=True),
+            netlink.set_bridge_port(name, hairpin=True, isolated=isolated), netlink.set_link(name, up=True)
         )
         link = inside.link(ifname)
         if link is None:

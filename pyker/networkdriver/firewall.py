@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pyker.errors import KernelError, PykerError
+from pyker.errors import KernelError, NotSupported, PykerError
 from pyker.libcontainer.nftables import DeletionWatch, Nftables
 
 TABLE = "pyker"
@@ -126,12 +126,28 @@ class Firewall:
         self.healed = threading.Semaphore(0)
         """Released once for every repair."""
 
+    def open(self) -> None:
+        """Open the library, and ask the kernel; nothing is changed yet.
+
+        Raises NotSupported where libnftables or the kernel's part is missing.
+        """
+        if not self.enabled:
+            return
+        with self._lock:
+            try:
+                self._context().listing("list tables")
+            except KernelError as error:
+                raise NotSupported(
+                    f"nftables: the kernel refuses: {error.message}",
+                    hint="load the module nf_tables, or start the daemon with --iptables=false",
+                ) from error
+
     def start(self) -> None:
-        """Put the table up as wanted, in one transaction, and watch over it.
+        """Put the table up as wanted, in one transaction, and watch over it. Once it is up this does nothing.
 
         Raises NotSupported where libnftables is missing, KernelError where the kernel refuses.
         """
-        if not self.enabled:
+        if not self.enabled or self._started:
             return
         with self._lock:
             self._apply()
@@ -302,8 +318,10 @@ class Firewall:
     def _guard(self) -> None:
         watch = self._watch
         assert watch is not None
-        while watch.wait():
+        while True:
             try:
+                if not watch.wait():
+                    return
                 if self.heal():
                     _LOG.warning("the firewall table inet %s was changed from outside; put back", TABLE)
             except PykerError as error:

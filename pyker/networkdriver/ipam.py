@@ -86,6 +86,10 @@ class AddressPool:
             raise Conflict("Address already in use")
         self._used.add(int(wanted))
 
+    def keep(self, address: str) -> None:
+        """Note an address that a running container has, whatever the configuration says of it now."""
+        self._used.add(int(IPv4Address(address)))
+
     def take_any(self) -> str:
         """Take the lowest free address; "" when there is none."""
         last = int(self._range[-1])
@@ -137,7 +141,7 @@ class Ipam:
             for address, owner in live.items():
                 if IPv4Address(address) not in addresses.subnet:
                     continue  # the network moved under a living container: it keeps what it has
-                addresses.take(address)
+                addresses.keep(address)
                 if stored.get(address) != owner:
                     self._store.take(network, address, owner)
             self._pools[network] = addresses

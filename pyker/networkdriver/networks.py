@@ -12,8 +12,6 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from ipaddress import IPv4Interface, IPv4Network
 
 from pyker.errors import (
     Conflict,
@@ -21,6 +19,7 @@ from pyker.errors import (
     InvalidParameter,
     KernelError,
     NotFound,
+    NotSupported,
     PykerError,
     SystemFailure,
 )
@@ -40,14 +39,14 @@ from pyker.networkdriver.firewall import Firewall
 from pyker.networkdriver.ipam import Ipam, choose_pool, parse_pool
 from pyker.networkdriver.pool import RawSandbox, Reaper, SandboxPool, new_id
 from pyker.networkdriver.ports import PortMapper, Ports
+from pyker.networkdriver.predefined import NO_BRIDGE, PREDEFINED, now, predefined_networks
 from pyker.networkdriver.select import Drivers
 from pyker.networkdriver.store import NetworkStore
 from pyker.types.config import EndpointSettings
 from pyker.types.ids import ContainerId, EndpointId, NetworkId
 
-__all__ = ["BridgeOptions", "Networks"]
+__all__ = ["PREDEFINED", "BridgeOptions", "Networks"]
 
-PREDEFINED = ("bridge", "host", "none")
 _LOG = logging.getLogger(__name__)
 
 
@@ -73,6 +72,7 @@ class Networks:
         self._lock = threading.Lock()
         self._networks: dict[NetworkId, Network] = {}
         self._live: dict[ContainerId, Sandbox] = {}
+        self._closed = False
 
     # -- the engine's life
 
@@ -83,7 +83,10 @@ class Networks:
         Raises NotSupported where the kernel or libnftables lacks what the default network needs.
         """
         self._live = dict(live)
-        for network in self._load():
+        networks = self._load()
+        if any(network.driver == "bridge" for network in networks):
+            self._firewall.open()
+        for network in networks:
             taken = {
                 endpoint.ip_address: endpoint.endpoint_id
                 for sandbox in live.values()
@@ -100,7 +103,8 @@ class Networks:
             address = _first_address(sandbox)
             if address and any(sandbox.ports.values()):
                 self._ports.adopt(container_id, address, sandbox.ports)
-        self._firewall.start()
+        if any(network.driver == "bridge" for network in networks):
+            self._firewall.start()
         self._sweep()
         default = self._find("bridge")
         if default is not None and (driver := self._bridge_driver()) is not None:
@@ -110,13 +114,15 @@ class Networks:
 
     def close(self) -> None:
         """Take down what no container uses, finish what was put off, and let go of everything else as it is."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         self._pool.close()
         self._reaper.close()
         self._ports.close()
         self._firewall.close()
-        driver = self._bridge_driver()
-        if driver is not None:
-            driver.close()
+        self._drivers.close()
         self._store.close()
 
     def settle(self, timeout_s: float = 30.0) -> bool:
@@ -138,73 +144,23 @@ class Networks:
         """The names of the networkdrivers, for ``info``."""
         return self._drivers.names()
 
-    def _load(self) -> list[Network]:
+    def _load(self) -> Sequence[Network]:
+        """The predefined networks and the user's, stored as they are now."""
         stored = {network.name: network for network in self._store.networks()}
-        networks = [
-            self._predefined(stored.get(name), name, driver) for name, driver in (("host", "host"), ("none", "null"))
-        ]
-        if self._options.bridge != "none":
-            networks.append(self._default_bridge(stored))
+        networks = predefined_networks(stored, self._options, self._bridge_driver(), keep_pool=bool(self._live))
         networks += [network for name, network in stored.items() if name not in PREDEFINED]
         for network in networks:
             if stored.get(network.name) != network:
                 self._store.put_network(network)
         return networks
 
-    def _predefined(self, stored: Network | None, name: str, driver: str) -> Network:
-        return stored or Network(id=NetworkId(new_id()), name=name, driver=driver, created=_now())
-
-    def _default_bridge(self, stored: Mapping[str, Network]) -> Network:
-        options = self._options
-        name = options.bridge or bridge.DEFAULT_BRIDGE
-        network = self._predefined(stored.get("bridge"), "bridge", "bridge")
-        others = [
-            IPv4Network(pool.subnet) for other in stored.values() if other.name != "bridge" for pool in other.pools
-        ]
-        return replace(
-            network,
-            pools=(self._default_pool(name, network.pools, others),),
-            options={
-                bridge.DEFAULT: "true",
-                bridge.ICC: "true" if options.icc else "false",
-                bridge.MASQUERADE: "true" if options.ip_masq else "false",
-                bridge.HOST_BINDING: options.ip,
-                bridge.NAME: name,
-                bridge.MTU: str(options.mtu or 1500),
-            },
-        )
-
-    def _default_pool(self, name: str, stored: tuple[IpamPool, ...], others: list[IPv4Network]) -> IpamPool:
-        """Where the default network is: as the options say, as the bridge that exists has it, as before, or free."""
-        driver = self._bridge_driver()
-        if driver is None:
-            raise SystemFailure("the bridge networkdriver is not installed")
-        interface: IPv4Interface | None = None
-        if self._options.bridge:
-            if not driver.has_bridge(name):
-                raise SystemFailure(
-                    f"bridge device with non default name {name} must be created manually",
-                    hint=f"ip link add {name} type bridge",
-                )
-            interface = driver.present_address(name)
-        if self._options.bip:
-            try:
-                interface = IPv4Interface(self._options.bip)
-            except ValueError as error:
-                raise InvalidParameter(f"invalid CIDR address: {self._options.bip}") from error
-        if interface is None:
-            busy = driver.busy_subnets(besides=name) + others
-            before = IPv4Network(stored[0].subnet) if stored else None
-            if before is not None and (self._live or not any(before.overlaps(network) for network in busy)):
-                return stored[0]
-            chosen = choose_pool(busy)
-            interface = IPv4Interface(f"{chosen[1]}/{chosen.prefixlen}")
-        return parse_pool(
-            IpamPool(subnet=str(interface.network), gateway=str(interface.ip), ip_range=self._options.fixed_cidr)
-        )
-
     def _bridge_driver(self) -> BridgeDriver | None:
-        driver = self._drivers.get("bridge")
+        try:
+            driver = self._drivers.get("bridge")
+        except (NotFound, NotSupported):
+            if self._options.bridge == NO_BRIDGE:
+                return None
+            raise
         return driver if isinstance(driver, BridgeDriver) else None
 
     def _bring_up(self, network: Network, taken: Mapping[str, str]) -> None:
@@ -283,10 +239,11 @@ class Networks:
         network = replace(
             wanted,
             id=wanted.id or NetworkId(new_id()),
-            created=wanted.created or _now(),
+            created=wanted.created or now(),
             driver=driver.name,
             pools=pools,
         )
+        self._firewall.start()
         self._store.put_network(network)
         try:
             self._bring_up(network, {})
@@ -461,10 +418,6 @@ class Networks:
             network = self._find(endpoint.network_id)
             if network is not None:
                 self._drop_endpoint(self._drivers.get(network.driver), network, endpoint)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
 
 
 def _first_address(sandbox: Sandbox) -> str:

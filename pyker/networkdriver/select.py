@@ -37,3 +37,10 @@ class Drivers:
         if not answer.usable:
             raise NotSupported(f"networkdriver {name}: {answer.reason}")
         return self._made.setdefault(name, driver)
+
+    def close(self) -> None:
+        """Let every driver that holds something let go of it."""
+        for driver in self._made.values():
+            close: Callable[[], None] | None = getattr(driver, "close", None)
+            if close is not None:
+                close()

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from pyker.errors import Conflict, Forbidden, NotFound, SystemFailure
+from pyker.errors import Conflict, Forbidden, InvalidParameter, NotFound, NotSupported, SystemFailure
 from pyker.networkdriver.base import BridgeOptions, IpamPool, Network, Sandbox
 from pyker.types.config import EndpointIpamConfig, EndpointSettings
 from pyker.types.ids import NetworkId
 from tests.kernel.networkbench import Bench, bench, link_names, request
-from tests.support.namespaces import ask, ip_json, serve, stop
+from tests.support.namespaces import ask, ip_json, nft_json, serve, stop
 
 pytestmark = pytest.mark.requires("root", "veth", "iproute2", "nftables", "nft")
 
@@ -360,3 +360,51 @@ def test_a_container_cannot_be_given_two_sandboxes(daemons: Bench) -> None:
         networks.allocate(asked)
         with pytest.raises(Conflict):
             networks.allocate(asked)
+
+
+def test_without_libnftables_the_refusal_names_the_package_and_nothing_is_made(
+    daemons: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyker.libcontainer.nftables._LIBRARY", "libnosuch.so.1")
+    with pytest.raises(NotSupported) as raised, daemons.running():
+        pass
+    assert "libnftables1" in raised.value.hint
+    assert link_names() == {"lo"}
+    with daemons.running(BridgeOptions(pool_size=1, iptables=False)) as networks:
+        assert networks.allocate(request()).endpoints["bridge"].ip_address == "172.17.0.2"
+
+
+def test_without_a_default_bridge(daemons: Bench) -> None:
+    with daemons.running(BridgeOptions(pool_size=1, bridge="none")) as networks:
+        with pytest.raises(NotFound, match="network bridge not found"):
+            networks.allocate(request())
+        networks.allocate(request("none"))
+        assert link_names() == {"lo"}
+        assert [item for item in nft_json() if "metainfo" not in item] == []
+        networks.create(_network("n1"))
+        assert networks.allocate(request("n1")).endpoints["n1"].ip_address == "172.17.0.2"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"com.docker.network.bridge.name": 'x"; flush'},
+        {"com.docker.network.bridge.name": "sixteen-letters-"},
+        {"com.docker.network.driver.mtu": "many"},
+        {"com.docker.network.bridge.enable_icc": "perhaps"},
+    ],
+)
+def test_impossible_options_are_refused_and_leave_nothing(daemons: Bench, options: dict[str, str]) -> None:
+    with daemons.running() as networks:
+        networks.settle()
+        before = link_names()
+        with pytest.raises(InvalidParameter):
+            networks.create(_network("n1", options=options))
+        assert link_names() == before
+        assert {network.name for network in networks.list()} == {"bridge", "host", "none"}
+        networks.create(_network("n1"))
+
+
+def test_closing_twice_is_closing_once(daemons: Bench) -> None:
+    with daemons.running() as networks:
+        networks.close()
