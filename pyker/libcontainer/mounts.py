@@ -302,15 +302,24 @@ def mount_root(mount: Mount, at: str) -> None:
         finally:
             os.close(tree)
         return
-    data = options.data
     if mount.workdir:
         os.chdir(mount.workdir)
-    elif len(data) > _PAGE_BYTES:
-        data = _shorten(data)
-    sc.mount(mount.source or mount.fstype, at, mount.fstype, options.set, data)
+    if len(options.data) <= _PAGE_BYTES:
+        sc.mount(mount.source or mount.fstype, at, mount.fstype, options.set, options.data)
+        return
+    target = os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        words = _shorten(options.data)
+        data = ",".join(f"{key}={value}" if value else key for key, value in words.items())
+        if len(data) <= _PAGE_BYTES:
+            sc.mount(mount.source or mount.fstype, proc_fd(target), mount.fstype, options.set, data)
+        else:
+            _mount_layer_by_layer(mount.fstype, words, target, attributes(options)[0])
+    finally:
+        os.close(target)
 
 
-def _shorten(data: str) -> str:
+def _shorten(data: str) -> dict[str, str]:
     """Overlay options with many layers: enter the folder that all paths share, and name them relative to it.
 
     Changes the working directory; init is a process of its own and enters its new root soon.
@@ -318,12 +327,34 @@ def _shorten(data: str) -> str:
     words = dict(word.partition("=")[::2] for word in data.split(","))
     layers = words.get("lowerdir", "").split(":")
     others = [words[key] for key in ("upperdir", "workdir") if key in words]
-    shared = os.path.commonpath([*layers, *others]) if all(p.startswith("/") for p in (*layers, *others)) else ""
-    if not shared:
-        return data
+    if not all(path.startswith("/") for path in (*layers, *others)):
+        return words
+    shared = os.path.commonpath([*layers, *others])
     os.chdir(shared)
     words["lowerdir"] = ":".join(os.path.relpath(layer, shared) for layer in layers)
     for key in ("upperdir", "workdir"):
         if key in words:
             words[key] = os.path.relpath(words[key], shared)
-    return ",".join(f"{key}={value}" if value else key for key, value in words.items())
+    return words
+
+
+def _mount_layer_by_layer(fstype: str, words: dict[str, str], target: int, attr_set: int) -> None:
+    """More layers than a page holds: one parameter each. Source: overlayfs "lowerdir+", Linux 6.8."""
+    context = sc.fsopen(fstype)
+    try:
+        for key, value in words.items():
+            if key == "lowerdir":
+                for layer in value.split(":"):
+                    sc.fsconfig(context, sc.FSCONFIG_SET_STRING, "lowerdir+", layer)
+            elif value:
+                sc.fsconfig(context, sc.FSCONFIG_SET_STRING, key, value)
+            else:
+                sc.fsconfig(context, sc.FSCONFIG_SET_FLAG, key)
+        sc.fsconfig(context, sc.FSCONFIG_CMD_CREATE)
+        tree = sc.fsmount(context, attr_set)
+    finally:
+        os.close(context)
+    try:
+        attach_bare(tree, target)
+    finally:
+        os.close(tree)

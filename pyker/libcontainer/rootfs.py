@@ -226,13 +226,19 @@ def set_readonly(root: int) -> None:
 def pivot(root: int, propagation: str) -> None:
     """Make ``root`` the root of this mount namespace and let go of the old one.
 
-    pivot_root(".", ".") stacks the old root on the new one, so that no folder is needed to hold it; it is then made
-    a slave, lest its unmounting reach the host. Source: pivot_root(2), NOTES.
+    pivot_root(".", ".") stacks the old root on the new one, so that no folder is needed to hold it. The old one is
+    then made a slave, lest its unmounting reach the host; for that the caller must stand in it, because "." in the
+    new root means the new root to mount(2), although umount2(2) would find the stacked one. Source: pivot_root(2).
     """
-    os.fchdir(root)
-    sc.pivot_root(".", ".")
-    sc.mount("", ".", "", sc.MS_SLAVE | sc.MS_REC)
-    sc.umount2(".", sc.MNT_DETACH)
+    old_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fchdir(root)
+        sc.pivot_root(".", ".")
+        os.fchdir(old_root)
+        sc.mount("", ".", "", sc.MS_SLAVE | sc.MS_REC)
+        sc.umount2(".", sc.MNT_DETACH)
+    finally:
+        os.close(old_root)
     os.chdir("/")
     if propagation in ("shared", "rshared", "slave", "rslave"):
         sc.mount("", "/", "", mounts.PROPAGATION[propagation])

@@ -64,6 +64,11 @@ MOUNT_ATTR_STRICTATIME = 0x20
 MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
@@ -128,6 +133,9 @@ SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
 _NR_PIDFD_SEND_SIGNAL = 424
 _NR_OPEN_TREE = 428
 _NR_MOVE_MOUNT = 429
+_NR_FSOPEN = 430
+_NR_FSCONFIG = 431
+_NR_FSMOUNT = 432
 _NR_CLONE3 = 435
 _NR_CLOSE_RANGE = 436
 _NR_OPENAT2 = 437
@@ -208,6 +216,8 @@ _syscall_open_tree = _bind("syscall", c_long, c_int, c_char_p, c_uint)
 _syscall_move_mount = _bind("syscall", c_long, c_int, c_char_p, c_int, c_char_p, c_uint)
 _syscall_mount_setattr = _bind("syscall", c_long, c_int, c_char_p, c_uint, c_void_p, c_size_t)
 _syscall_4ints = _bind("syscall", c_long, c_long, c_long, c_long, c_long)
+_syscall_fsopen = _bind("syscall", c_long, c_char_p, c_uint)
+_syscall_fsconfig = _bind("syscall", c_long, c_int, c_uint, c_char_p, c_char_p, c_int)
 _syscall_3ints = _bind("syscall", c_long, c_long, c_long, c_long)
 _syscall_keyctl = _bind("syscall", c_long, c_int, c_char_p, c_ulong, c_ulong, c_ulong)
 _syscall_seccomp = _bind("syscall", c_long, c_uint, c_uint, c_void_p)
@@ -360,6 +370,30 @@ def mount_setattr(
     attr = _MountAttr(attr_set, attr_clr, propagation, userns_fd)
     if _syscall_mount_setattr(_NR_MOUNT_SETATTR, dir_fd, _encode(path), flags, _byref(attr), 32) < 0:
         raise _error("mount_setattr", path)
+
+
+def fsopen(fstype: Path) -> int:
+    """A context in which a file system is configured, close-on-exec. Source: fsopen(2), Linux 5.2."""
+    fd = int(_syscall_fsopen(_NR_FSOPEN, _encode(fstype), FSOPEN_CLOEXEC))
+    if fd < 0:
+        raise _error("fsopen", fstype)
+    return fd
+
+
+def fsconfig(fd: int, command: int, key: Path | None = None, value: Path | None = None) -> None:
+    """Set a parameter (a string shorter than 256 bytes), or create the file system. Source: fsconfig(2)."""
+    raw_key = None if key is None else _encode(key)
+    raw_value = None if value is None else _encode(value)
+    if _syscall_fsconfig(_NR_FSCONFIG, fd, command, raw_key, raw_value, 0) < 0:
+        raise _error("fsconfig", value if value is not None else key)
+
+
+def fsmount(fd: int, attr_flags: int = 0) -> int:
+    """A detached mount of the file system that was created in the context ``fd``. Source: fsmount(2)."""
+    mount_fd = int(_syscall_3ints(_NR_FSMOUNT, fd, FSMOUNT_CLOEXEC, attr_flags))
+    if mount_fd < 0:
+        raise _error("fsmount")
+    return mount_fd
 
 
 def pidfd_open(pid: int, flags: int = 0) -> int:
