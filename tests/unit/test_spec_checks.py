@@ -149,7 +149,7 @@ def test_swap_without_accounting() -> None:
 
 
 def test_cpus_without_the_scheduler_are_refused() -> None:
-    with pytest.raises(InvalidParameter, match="^NanoCPUs can not be set, as your kernel does not support CPU CFS"):
+    with pytest.raises(InvalidParameter, match=r"^NanoCPUs can not be set, as your kernel does not support CPU CFS"):
         resources({"NanoCpus": 10**9}, NOTHING)
 
 
@@ -264,7 +264,7 @@ def test_apparmor_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyker.libcontainer import apparmor
 
     monkeypatch.setattr(apparmor, "enabled", lambda: False)
-    with pytest.raises(NotSupported, match="^apparmor isn't enabled in this kernel$"):
+    with pytest.raises(NotSupported, match=r"^apparmor isn't enabled in this kernel$"):
         check({}, {"SecurityOpt": ["apparmor=mine"]})
 
 
