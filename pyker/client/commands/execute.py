@@ -32,6 +32,7 @@ def _exec(around: Surroundings, options: Options) -> int:
         "AttachStdin": options.on("interactive") and not detach,
         "AttachStderr": not detach,
         "AttachStdout": not detach,
+        "Detach": detach,
         "DetachKeys": keys,
         "Env": env or None,
         "WorkingDir": options.text("workdir"),

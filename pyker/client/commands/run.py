@@ -134,7 +134,7 @@ def _negotiated(around: Surroundings, command: str) -> str:
     try:
         return around.client.negotiate()
     except Unreachable as unreachable:
-        raise Failure(unreachable.message, REFUSED, command=command) from None
+        raise refused(unreachable.message, command) from None
 
 
 def create_container(around: Surroundings, options: Options, body: dict[str, Any], command: str) -> str:
@@ -160,15 +160,22 @@ def create_container(around: Surroundings, options: Options, body: dict[str, Any
             created = around.client.json("POST", "/containers/create", query, body)
     except Failure as failure:
         _drop_cidfile(cidfile)
-        raise Failure(failure.message, REFUSED, command=command) from failure
+        raise refused(failure.message, command) from failure
     identifier = created.get("Id") if isinstance(created, dict) else None
     if not isinstance(identifier, str) or not identifier:
         _drop_cidfile(cidfile)
-        raise Failure("the daemon made a container without an ID", REFUSED)
+        raise refused("the daemon made a container without an ID", command)
     for warning in created.get("Warnings") or []:
         around.err(f"WARNING: {warning}")
     _fill_cidfile(cidfile, identifier)
     return identifier
+
+
+def refused(text: str, command: str) -> Failure:
+    """Why a container was not made: ``run`` has a status for scripts and a hint, ``create`` neither."""
+    if command == "create":
+        return Failure(text)
+    return Failure(text, start_exit_code(text), command=command)
 
 
 def _tagged(image: str) -> str:
@@ -189,16 +196,12 @@ def _claim_cidfile(path: str, command: str) -> tuple[str, int]:
     try:
         return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     except FileExistsError:
-        raise Failure(
-            f"container ID file found, make sure the other container isn't running or delete {path}",
-            REFUSED,
-            command=command,
+        raise refused(
+            f"container ID file found, make sure the other container isn't running or delete {path}", command
         ) from None
     except OSError as error:
-        raise Failure(
-            f"failed to create the container ID file: open {path}: {(error.strerror or '').lower()}",
-            REFUSED,
-            command=command,
+        raise refused(
+            f"failed to create the container ID file: open {path}: {(error.strerror or '').lower()}", command
         ) from error
 
 

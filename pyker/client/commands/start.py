@@ -32,7 +32,7 @@ def _start(around: Surroundings, options: Options) -> int:
         else:
             around.out(name)
     if failed:
-        raise Failure(f"failed to start containers: {', '.join(failed)}")
+        raise Failure(f"Error: failed to start containers: {', '.join(failed)}")
     return 0
 
 

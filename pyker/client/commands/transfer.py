@@ -6,7 +6,7 @@ Source: seed, "docker pull"; Docker API POST /images/create, POST /images/{name}
 from __future__ import annotations
 
 from pyker.client.command import Command
-from pyker.client.failure import Failure, Unreachable
+from pyker.client.failure import Failure
 from pyker.client.flags import Flag
 from pyker.client.names import auth_header, credentials_key, parse_name
 from pyker.client.transport import quote_path
@@ -54,14 +54,12 @@ def _pull(around: Surroundings, options: Options) -> int:
     quiet = options.on("quiet")
     if every_tag and not reference.name_only:
         raise Failure("tag can't be used with --all-tags/-a")
-    try:
-        with_daemon(around)
-    except Unreachable:
-        raise
-    except Failure as failure:
-        raise Failure(failure.message) from None
     if not every_tag and reference.name_only and not quiet:
         around.out("Using default tag: latest")
+    try:
+        with_daemon(around)
+    except Failure as failure:
+        raise Failure(failure.message) from None
     platform = options.text("platform") or around.environ.get("DOCKER_DEFAULT_PLATFORM", "")
     pulled = pull_image(around, name, platform=platform, quiet=quiet, every_tag=every_tag)
     around.out(pulled.canonical)
