@@ -49,6 +49,8 @@ class ContainerStore:
         self._hosts: dict[ContainerId, HostConfig] = {}
         self._guard = threading.Lock()
         self._disk = tuple(threading.Lock() for _ in range(16))
+        self._record_lock = threading.Lock()
+        self._recorded: set[ContainerId] = set()
         self._behind: SimpleQueue[ContainerId | None] = SimpleQueue()
         self._writer: threading.Thread | None = None
 
@@ -84,6 +86,7 @@ class ContainerStore:
             else:
                 self._containers[container.id] = container
                 if behind:
+                    self._recorded.add(container.id)
                     self._write_behind(container.id)
         for record in os.listdir(self._records):
             if ContainerId(record.removesuffix(".json")) not in self._containers:
@@ -154,9 +157,7 @@ class ContainerStore:
 
     def add(self, container: Container) -> None:
         """Keep a new container; its name is reserved already and its folder exists."""
-        self._write_record(container)
-        self._containers[container.id] = container
-        self._write_behind(container.id)
+        self._keep_record(container)
 
     def put(self, container: Container) -> None:
         """Replace a container's snapshot, and keep it. Raises NotFound if it was removed meanwhile."""
@@ -165,15 +166,15 @@ class ContainerStore:
             raise NotFound(f"No such container: {container.id}")
         with self._disk_lock(container.id):
             self._write(container)
-            self._containers[container.id] = container
+            with self._record_lock:
+                self._containers[container.id] = container
+                self._drop_record(container.id)
 
     def put_later(self, container: Container) -> None:
         """The same, but the disk learns it a little later."""
         if container.id not in self._containers:
             raise NotFound(f"No such container: {container.id}")
-        self._write_record(container)
-        self._containers[container.id] = container
-        self._write_behind(container.id)
+        self._keep_record(container)
 
     def show(self, container: Container) -> None:
         """Replace a container's snapshot in memory only; ``put`` follows, or the disk need not know."""
@@ -185,9 +186,9 @@ class ContainerStore:
         folder = self.folder(container.id)
         doomed = folder + _REMOVED
         with self._disk_lock(container.id):
-            self._containers.pop(container.id, None)
-            with suppress(FileNotFoundError):
-                os.unlink(self._record(container.id))
+            with self._record_lock:
+                self._containers.pop(container.id, None)
+                self._drop_record(container.id)
             try:
                 os.rename(folder, doomed)
             except FileNotFoundError:
@@ -204,8 +205,20 @@ class ContainerStore:
     def _record(self, container_id: ContainerId) -> str:
         return os.path.join(self._records, f"{container_id}.json")
 
-    def _write_record(self, container: Container) -> None:
-        _write_file(self._records, f"{container.id}.json", msgspec.json.encode(container), durable=False)
+    def _keep_record(self, container: Container) -> None:
+        data = msgspec.json.encode(container)
+        with self._record_lock:
+            _write_file(self._records, f"{container.id}.json", data, durable=False)
+            self._containers[container.id] = container
+            self._recorded.add(container.id)
+        self._write_behind(container.id)
+
+    def _drop_record(self, container_id: ContainerId) -> None:
+        """The disk knows as much; the lock of the records is held."""
+        if container_id in self._recorded:
+            self._recorded.discard(container_id)
+            with suppress(FileNotFoundError):
+                os.unlink(self._record(container_id))
 
     def _write_behind(self, container_id: ContainerId) -> None:
         if self._writer is None:
@@ -219,15 +232,20 @@ class ContainerStore:
         while (container_id := self._behind.get()) is not None:
             with self._disk_lock(container_id):
                 container = self._containers.get(container_id)
-                if container is None or not os.path.exists(self._record(container_id)):
+                if container is None or container_id not in self._recorded:
                     continue
                 try:
                     self._write(container)
                 except OSError as error:
                     log.error("container %s: its record cannot be written: %s", container_id[:12], error)
+                    continue
+                with self._record_lock:
+                    # A newer snapshot may have come meanwhile: then the record is that one's.
+                    if self._containers.get(container_id) is container:
+                        self._drop_record(container_id)
 
     def _write(self, container: Container) -> None:
-        """Bring a snapshot to the disk; the disk's lock is held. The record in the exec root has had its day."""
+        """Bring a snapshot to the disk; the disk's lock is held."""
         folder = self.folder(container.id)
         if self._hosts.get(container.id) is not container.host_config:
             _write_file(folder, HOST_CONFIG, msgspec.json.encode(container.host_config))
@@ -235,8 +253,6 @@ class ContainerStore:
         fields: dict[str, Any] = msgspec.to_builtins(container)
         del fields["HostConfig"]
         _write_file(folder, CONFIG, msgspec.json.encode(fields))
-        with suppress(FileNotFoundError):
-            os.unlink(self._record(container.id))
 
     def _read(self, folder: str, entry: str) -> tuple[Container, bool]:
         """A container's record, and whether the disk does not know it yet."""
