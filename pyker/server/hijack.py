@@ -29,6 +29,10 @@ class Hijacked(Protocol):
     def fileno(self) -> int: ...
     def close(self) -> None: ...
 
+    def abort(self) -> None:
+        """End both directions now, from any thread."""
+        ...
+
 
 def hijacked(stream: Stream, early: bytes, *, pollable: bool) -> Hijacked:
     """Take ``stream`` over; ``early`` is what the client sent before it saw our answer."""
@@ -67,8 +71,11 @@ class SocketStream:
         """End both directions; a ``recv`` that waits in another thread returns b""."""
         if not self._closed:
             self._closed = True
-            with suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
+            self.abort()
+
+    def abort(self) -> None:
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
 
 class PumpedStream(SocketStream):
@@ -125,8 +132,11 @@ class PumpedStream(SocketStream):
             self._sock.shutdown(socket.SHUT_WR)
         self._writer.join()
         super().close()
-        with suppress(OSError):
-            self._stream.shutdown(socket.SHUT_RDWR)
         self._reader.join()
         self._sock.close()
         self._outer.close()
+
+    def abort(self) -> None:
+        super().abort()
+        with suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RDWR)

@@ -58,6 +58,14 @@ class HttpServer:
         self.lobby: Lobby | None = None
         self.closing = False
         self.pings: Pings = {}
+        self.hijackable: set[HttpStdio] = set()
+
+    def abort_streams(self) -> None:
+        """The server stops: cancel what ends with its client, and end the connections that were hijacked."""
+        self.hangups.cancel_all()
+        for stdio in tuple(self.hijackable):
+            if stdio.hijacked is not None:
+                stdio.hijacked.abort()
 
     def serve(self, stream: Stream, actor: Actor, first: bytes = b"", *, pollable: bool) -> bool:
         """Serve a connection of which ``first`` was read already. True if it is idle and may be parked.
@@ -143,7 +151,11 @@ class Connection:
         """Answer one request; False if the connection must end now."""
         body = RequestBody(request, self._parser, self._stream)
         stdio = HttpStdio(self._stream, request, self._parser, body, NEWEST, pollable=self._pollable)
-        reply = self._route(request, body, stdio)
+        self._server.hijackable.add(stdio)
+        try:
+            reply = self._route(request, body, stdio)
+        finally:
+            self._server.hijackable.discard(stdio)
         if stdio.hijacked is not None:
             stdio.hijacked.close()
             return False

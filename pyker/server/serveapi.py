@@ -69,7 +69,7 @@ class ApiServer:
         finally:
             forget()
             self._server.closing = True
-            self._server.hangups.cancel_all()
+            self._server.abort_streams()
 
 
 def _tls_context(job: ServeApi) -> ssl.SSLContext | None:

@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import threading
+import time
 
 import pytest
 
@@ -580,6 +581,28 @@ def test_many_clients_at_once(api: Api) -> None:
         thread.join(30.0)
         assert not thread.is_alive()
     assert wrong == []
+
+
+def test_closing_ends_hijacked_connections(api: Api) -> None:
+    ended = threading.Event()
+
+    def attach(job: AttachContainer, ctx: JobContext) -> None:
+        client = ctx.stdio.hijack(multiplexed=False)
+        client.send(b"hello")
+        while client.recv(100):
+            continue
+        ended.set()
+
+    api.on(AttachContainer, attach)
+    with api.connect() as wire:
+        wire.send(b"POST /containers/x/attach HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n")
+        assert wire.head().status == 101
+        assert wire.exactly(5) == b"hello"
+        started = time.monotonic()
+        api.engine.close(grace_s=TIMEOUT_S)
+        assert ended.is_set()
+        assert time.monotonic() - started < TIMEOUT_S / 2
+        assert wire.rest() == b""
 
 
 def test_closing_ends_streams_removes_the_socket_and_refuses_clients(api: Api) -> None:

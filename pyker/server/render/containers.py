@@ -177,11 +177,11 @@ def container_row(row: ContainerRow, version: Version, now_ns: int) -> JsonObjec
     shown["State"] = record.state.status
     shown["Status"] = status_text(record.state, now_ns)
     shown["HostConfig"] = {"NetworkMode": record.host_config.network_mode}
-    shown["NetworkSettings"] = {
-        "Networks": {
-            name: endpoint(one, version) | {"Aliases": None} for name, one in record.network_settings.networks.items()
-        }
-    }
+    networks = {name: endpoint(one, version) for name, one in record.network_settings.networks.items()}
+    for one in networks.values():
+        # The list does not say by which names a container is found.
+        one.update({name: None for name in ("Aliases", "DNSNames") if name in one})
+    shown["NetworkSettings"] = {"Networks": networks}
     shown["Mounts"] = [_mount(point) for point in record.mount_points]
     return shown
 
