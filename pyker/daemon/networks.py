@@ -113,7 +113,11 @@ class NetworkHandlers:
     def allocate_interface(self, job: AllocateInterface, ctx: JobContext) -> dict[str, EndpointSettings]:
         """Make the container's sandbox; ``sandbox`` has it afterwards, ports included."""
         container = self._containers.get(job.container)
-        sandbox = self._networks.allocate(_request(container, job.mode))
+        request = _request(container, job.mode)
+        for name, endpoint in request.endpoints.items():
+            if name in (*PREDEFINED, "default"):
+                _check_predefined(endpoint)
+        sandbox = self._networks.allocate(request)
         for endpoint in sandbox.endpoints.values():
             self._tell("connect", self._networks.get(endpoint.network_id), container.id)
         return sandbox.endpoints
@@ -185,6 +189,15 @@ def _as_asked(endpoint: EndpointSettings) -> EndpointSettings:
     """An endpoint without the MAC address that an earlier run derived from its IPv4 address."""
     derived = bool(endpoint.ip_address) and endpoint.mac_address == mac_of(endpoint.ip_address)
     return replace(endpoint, mac_address="") if derived else endpoint
+
+
+def _check_predefined(endpoint: EndpointSettings) -> None:
+    """Refuse, in the reference's words, what only networks of the user's own can do."""
+    fixed = endpoint.ipam_config
+    if fixed is not None and (fixed.ipv4_address or fixed.ipv6_address):
+        raise InvalidParameter("user specified IP address is supported on user defined networks only")
+    if endpoint.aliases:
+        raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
 
 
 def _is_live(container: Container) -> bool:

@@ -309,6 +309,8 @@ def test_networks_of_the_users_own(daemons: Bench) -> None:
             networks.create(_network("n2", "10.99.0.128/25"))
         with pytest.raises(NotFound, match='plugin "zz" not found'):
             networks.create(_network("n2", driver="zz"))
+        with pytest.raises(NotSupported, match="IPv6"):
+            networks.create(_network("n2", "fd00:9::/64"))
         with pytest.raises(Forbidden, match="predefined host network"):
             networks.create(_network("host"))
         chosen = networks.create(_network("n2"))

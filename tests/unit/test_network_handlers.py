@@ -14,7 +14,7 @@ from pyker.jobs.containers import AllocateInterface, ReleaseInterface
 from pyker.jobs.networks import CreateNetwork, InitNetworkDriver, InspectNetwork, ListNetworks, RemoveNetwork
 from pyker.networkdriver.base import Network, Sandbox, SandboxRequest
 from pyker.networkdriver.networks import Networks
-from pyker.types.config import ContainerConfig, EndpointSettings, HostConfig, PortBinding
+from pyker.types.config import ContainerConfig, EndpointIpamConfig, EndpointSettings, HostConfig, PortBinding
 from pyker.types.events import Event
 from pyker.types.ids import ContainerId, ImageId, NetworkId
 
@@ -213,6 +213,20 @@ def test_the_mac_address_of_the_user_is_asked_for_and_a_derived_one_is_not() -> 
         "02:00:00:00:00:08"
     )
     assert Bench(container(config=config)).request("host").endpoints == {}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        (EndpointSettings(ipam_config=EndpointIpamConfig(ipv4_address="10.9.0.9")), "user specified IP address"),
+        (EndpointSettings(aliases=("al",)), "network-scoped alias"),
+    ],
+)
+def test_what_only_user_defined_networks_can_do(endpoint: EndpointSettings, words: str) -> None:
+    settings = NetworkSettings(networks={"bridge": endpoint})
+    with pytest.raises(InvalidParameter, match=words):
+        Bench(container(settings=settings)).request()
+    assert Bench(container(settings=NetworkSettings(networks={"front": endpoint}))).request("front")
 
 
 def test_events_of_a_sandbox() -> None:
