@@ -52,9 +52,9 @@ from pyker.jobs.images import (
     RemoveImage,
     TagImage,
 )
-from pyker.jobs.networks import InspectNetwork, ListNetworks, NetworkView
+from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, NetworkView, RemoveNetwork
 from pyker.jobs.system import Auth, AuthResult, Info, ListJobs, StreamEvents, SystemInfo
-from pyker.networkdriver.base import Network
+from pyker.networkdriver.base import IpamPool, Network
 from pyker.types.config import ContainerConfig, HostConfig
 from tests.support.api import Api
 
@@ -490,6 +490,28 @@ def test_networks(api: Api) -> None:
     assert api.request("GET", f"/networks?filters={_quoted(json.dumps({'foo': ['a']}))}").status == 400
 
 
+def test_network_create_and_remove(api: Api) -> None:
+    created = api.record(CreateNetwork, "11" * 32)
+    body = {
+        "Name": "n1",
+        "CheckDuplicate": True,
+        "Driver": "",
+        "IPAM": {"Config": [{"Subnet": "10.99.0.0/24", "AuxiliaryAddresses": {"a": "10.99.0.9"}}], "Options": None},
+        "ConfigFrom": None,
+        "Labels": {"a": "b"},
+        "enableipv6": None,
+    }
+    answer = api.request("POST", "/v1.41/networks/create", body)
+    assert (answer.status, answer.json()) == (201, {"Id": "11" * 32, "Warning": ""})
+    pool = IpamPool(subnet="10.99.0.0/24", aux_addresses={"a": "10.99.0.9"})
+    assert created == [CreateNetwork(network_name="n1", pools=(pool,), labels={"a": "b"})]
+    assert api.request("POST", "/networks/create", {}).message == "invalid name: "
+    assert api.request("POST", "/networks/create", {"Name": "n", "Ingress": True}).status == 501
+    removed = api.record(RemoveNetwork)
+    assert api.request("DELETE", "/networks/n1").status == 204
+    assert removed == [RemoveNetwork(network="n1")]
+
+
 def test_info_drops_what_a_version_does_not_know(api: Api) -> None:
     api.record(Info, SystemInfo(fields={"ID": "x", "KernelMemory": True}))
     assert api.request("GET", "/v1.41/info").json() == {"ID": "x", "KernelMemory": True}
@@ -554,7 +576,7 @@ def test_inspect_of_an_unknown_name_falls_through_every_kind(api: Api) -> None:
         "GET /containers/x/stats",
         "PUT /containers/x/archive?path=/",
         "HEAD /containers/x/archive?path=/",
-        "POST /networks/create",
+        "POST /networks/prune",
         "POST /volumes/create",
         "GET /system/df",
     ],

@@ -2,12 +2,89 @@
 
 from __future__ import annotations
 
+from msgspec import field
+
 from pyker.api import filters
-from pyker.jobs.networks import InspectNetwork, ListNetworks
+from pyker.api.codec import Decoder
+from pyker.errors import InvalidParameter, NotSupported
+from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, RemoveNetwork
+from pyker.networkdriver.base import IpamPool
 from pyker.server.call import Call
 from pyker.server.render.networks import network
 from pyker.server.reply import Reply, json_reply
 from pyker.server.router import Route
+from pyker.types.config import Wire
+
+
+class PoolRequest(Wire, frozen=True):
+    """One element of ``IPAM.Config``."""
+
+    subnet: str = ""
+    ip_range: str = field(default="", name="IPRange")
+    gateway: str = ""
+    aux_addresses: dict[str, str] | None = field(default=None, name="AuxiliaryAddresses")
+
+
+class IpamRequest(Wire, frozen=True):
+    """Who gives addresses, and out of what."""
+
+    driver: str = ""
+    options: dict[str, str] | None = None
+    config: tuple[PoolRequest, ...] | None = None
+
+
+class NetworkRequest(Wire, frozen=True):
+    """The body of ``POST /networks/create``."""
+
+    name: str = ""
+    driver: str = ""
+    scope: str = ""
+    enable_ipv6: bool = field(default=False, name="EnableIPv6")
+    ipam: IpamRequest | None = field(default=None, name="IPAM")
+    internal: bool = False
+    attachable: bool = False
+    ingress: bool = False
+    config_only: bool = False
+    options: dict[str, str] | None = None
+    labels: dict[str, str] | None = None
+
+
+_request = Decoder(NetworkRequest, name="NetworkCreateRequest")
+
+
+def create(call: Call) -> Reply:
+    given = call.json(_request)
+    if not given.name.strip():
+        raise InvalidParameter(f"invalid name: {given.name}")
+    if given.ingress or given.config_only or given.scope == "swarm":
+        raise NotSupported("networks of a swarm are not there in Pyker")
+    ipam = given.ipam or IpamRequest()
+    pools = tuple(
+        IpamPool(
+            subnet=pool.subnet, ip_range=pool.ip_range, gateway=pool.gateway, aux_addresses=pool.aux_addresses or {}
+        )
+        for pool in ipam.config or ()
+    )
+    network_id = call.run(
+        CreateNetwork(
+            network_name=given.name,
+            driver=given.driver or "bridge",
+            internal=given.internal,
+            attachable=given.attachable,
+            enable_ipv6=given.enable_ipv6,
+            ipam_driver=ipam.driver or "default",
+            ipam_options=ipam.options or {},
+            pools=pools,
+            options=given.options or {},
+            labels=given.labels or {},
+        )
+    )
+    return json_reply({"Id": network_id, "Warning": ""}, 201)
+
+
+def remove(call: Call) -> Reply:
+    call.run(RemoveNetwork(network=call["name"]))
+    return Reply(204)
 
 
 def list_all(call: Call) -> Reply:
@@ -22,5 +99,7 @@ def inspect(call: Call) -> Reply:
 ROUTES = [
     Route("GET", "/networks", list_all),
     Route("GET", "/networks/", list_all),
+    Route("POST", "/networks/create", create),
     Route("GET", "/networks/{name:.*}", inspect),
+    Route("DELETE", "/networks/{name:.*}", remove),
 ]
