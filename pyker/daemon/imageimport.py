@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyker.api import gotime
@@ -44,7 +46,17 @@ class Importer:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
 
-    def run(self, job: ImportImage, ctx: JobContext) -> ImageId:
+    @contextmanager
+    def received(self, ctx: JobContext) -> Iterator[str]:
+        """The body as a file, which is gone afterwards.
+
+        It is read to its end whatever is wrong with the request: a client that is still sending hears no answer.
+        """
+        with tempfile.NamedTemporaryFile(dir=self._graph.root, prefix=".import-", suffix=".tmp") as blob:
+            self._receive(ctx, blob.fileno())
+            yield blob.name
+
+    def make(self, job: ImportImage, ctx: JobContext, blob: str) -> ImageId:
         """Raises InvalidParameter for a bad change or platform, Corrupt for a bad tar; nothing stays then."""
         config = dict(_EMPTY_CONFIG)
         imagechanges.apply(config, job.changes)
@@ -52,27 +64,25 @@ class Importer:
         if system not in ("", "linux"):
             raise InvalidParameter(f'"{job.platform}": unsupported operating system')
         architecture = rest.partition("/")[0] or host.architecture()
-        with tempfile.NamedTemporaryFile(dir=self._graph.root, prefix=".import-", suffix=".tmp") as blob:
-            self._receive(ctx, blob.fileno())
-            with self._graph.layers.hold():
-                layer = self._graph.layers.add(blob.name, None, cancel=lambda: ctx.cancel.cancelled)
-                now = gotime.now()
-                comment = job.message or "Imported from -"
-                raw = json.dumps(
-                    {
-                        "architecture": architecture,
-                        "comment": comment,
-                        "config": config,
-                        "container_config": _EMPTY_CONFIG,
-                        "created": now,
-                        "history": [{"created": now, "comment": comment}],
-                        "os": "linux",
-                        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
-                    },
-                    separators=(",", ":"),
-                    ensure_ascii=False,
-                ).encode()
-                return self._graph.create_image(raw)
+        with self._graph.layers.hold():
+            layer = self._graph.layers.add(blob, None, cancel=lambda: ctx.cancel.cancelled)
+            now = gotime.now()
+            comment = job.message or "Imported from -"
+            raw = json.dumps(
+                {
+                    "architecture": architecture,
+                    "comment": comment,
+                    "config": config,
+                    "container_config": _EMPTY_CONFIG,
+                    "created": now,
+                    "history": [{"created": now, "comment": comment}],
+                    "os": "linux",
+                    "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
+                },
+                separators=(",", ":"),
+                ensure_ascii=False,
+            ).encode()
+            return self._graph.create_image(raw)
 
     @staticmethod
     def _receive(ctx: JobContext, fd: int) -> None:

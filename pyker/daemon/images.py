@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pyker.api import filters as api_filters
@@ -48,7 +48,7 @@ class ImageHandlers:
     def list(self, job: ListImages, ctx: JobContext) -> tuple[ImageView, ...]:
         """``docker images``."""
         chosen = job.filters
-        dangling = api_filters.truth(chosen, "dangling")
+        dangling = _truth(chosen, "dangling")
         before = [self._created(name) for name in chosen.get("before", ())]
         since = [self._created(name) for name in chosen.get("since", ())]
         before += [_moment(text) for text in chosen.get("until", ())]
@@ -148,8 +148,9 @@ class ImageHandlers:
 
     def import_image(self, job: ImportImage, ctx: JobContext) -> ImageId:
         """``docker import -``."""
-        target = new_name(job.repo, job.tag) if job.repo else None
-        image_id = self._importer.run(job, ctx)
+        with self._importer.received(ctx) as blob:
+            target = new_name(job.repo, job.tag) if job.repo else None
+            image_id = self._importer.make(job, ctx, blob)
         if target is not None:
             self._name(target, image_id)
         self._event("import", image_id, image_id)
@@ -311,6 +312,14 @@ def _seconds(text: object) -> int:
         return gotime.parse_time(str(text)) // 1_000_000_000 if text else gotime.ZERO_NS // 1_000_000_000
     except InvalidParameter:
         return 0
+
+
+def _truth(chosen: Mapping[str, tuple[str, ...]], key: str) -> bool | None:
+    try:
+        return api_filters.truth(chosen, key)
+    except InvalidParameter as error:
+        # This list prints all the values, as Go prints a list.
+        raise InvalidParameter(f"Invalid filter '{key}=[{' '.join(chosen[key])}]'") from error
 
 
 def _moment(text: str) -> int:
