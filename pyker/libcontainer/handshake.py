@@ -54,7 +54,7 @@ import msgspec
 from msgspec import Struct
 
 from pyker import errors
-from pyker.errors import KernelError, PykerError, SystemFailure, Unavailable
+from pyker.errors import InvalidParameter, KernelError, PykerError, SystemFailure, Unavailable
 from pyker.libcontainer.spec import ContainerSpec, ExitRecord, LogSpec, ProcessSpec
 from pyker.libcontainer.syscalls import call_of
 
@@ -249,8 +249,15 @@ def pair() -> tuple[Socket, Socket]:
 
 
 def send(channel: Socket, message: Message, fds: Sequence[int] = ()) -> None:
-    """Send one message and duplicates of ``fds``. Raises: Unavailable if the other end is gone."""
-    send_raw(channel, _encoder.encode(message), fds)
+    """Send one message and duplicates of ``fds``.
+
+    Raises: Unavailable if the other end is gone, InvalidParameter for text that is not Unicode.
+    """
+    try:
+        raw = _encoder.encode(message)
+    except UnicodeEncodeError as error:
+        raise InvalidParameter(f"not text: {error.object[:80]!r}") from error
+    send_raw(channel, raw, fds)
 
 
 def send_raw(channel: Socket, raw: bytes, fds: Sequence[int]) -> None:
