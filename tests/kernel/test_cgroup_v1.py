@@ -14,6 +14,7 @@ import pytest
 
 from pyker.errors import KernelError
 from pyker.libcontainer import devices
+from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup, support
 from pyker.libcontainer.cgroups.layout import layout as mounted
 from pyker.libcontainer.spec import DeviceRule, Resources
@@ -117,6 +118,27 @@ def test_join_moves_the_caller_everywhere(cgroup: Cgroup) -> None:
     mine = [line for line in lines if not line.startswith("0::")]
     assert mine
     assert all(line.endswith(f":{PARENT}/c1") for line in mine)
+
+
+@pytest.mark.requires("cgroup2")
+def test_born_in_the_unified_hierarchy_of_a_hybrid_machine(cgroup: Cgroup) -> None:
+    fd = cgroup.birth_fd()
+    try:
+        pid, pidfd = sc.clone3(0, cgroup_fd=fd)
+        if pid == 0:
+            signal.pause()
+            os._exit(1)
+        try:
+            assert f"0::{PARENT}/c1" in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        finally:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            os.close(pidfd)
+    finally:
+        os.close(fd)
+    cgroup.create(Resources())
+    cgroup.remove()
+    assert not os.path.exists(cgroup.paths()[""])
 
 
 def test_add_and_pids(cgroup: Cgroup) -> None:
