@@ -20,10 +20,10 @@ from time import sleep
 from pyker.engine.job import Actor
 from pyker.server.listener import Listener
 from pyker.server.reply import date_line
-from pyker.server.request import RECEIVE_SIZE
 
 log = logging.getLogger("pyker.server")
 
+_RECEIVE_SIZE = 4096
 _SPARE_THREADS = 8
 _ACCEPTS_A_TURN = 32
 
@@ -123,41 +123,53 @@ class Lobby:
         for descriptor, listener in listeners.items():
             listener.sock.setblocking(False)
             self._epoll.register(descriptor, select.EPOLLIN)
+        answers: dict[bytes, bytes] = {}
+        date = b""
         try:
             while not self._stopping:
-                for descriptor, _ in poll():
+                ready = poll()
+                if date != date_line():
+                    date = date_line()
+                    answers.clear()
+                for descriptor, _ in ready:
                     guest = guests.get(descriptor)
-                    if guest is not None:
-                        self._hear(descriptor, guest)
-                    elif descriptor in listeners:
-                        self._accept(listeners[descriptor])
+                    if guest is None:
+                        if descriptor in listeners:
+                            self._accept(listeners[descriptor])
+                        continue
+                    try:
+                        data = guest.receive(_RECEIVE_SIZE, socket.MSG_DONTWAIT)
+                    except BlockingIOError:
+                        continue
+                    except OSError:
+                        data = b""
+                    answer = answers.get(data)
+                    if answer is None:
+                        known = self._pings.get(data)
+                        if known is None:
+                            self._hand_over(descriptor, guest, data)
+                            continue
+                        answer = answers[data] = known[0] + date + known[1]
+                    try:
+                        taken = guest.send(answer, socket.MSG_DONTWAIT)
+                    except OSError:
+                        taken = 0
+                    if taken != len(answer):
+                        self._drop(descriptor, guest)
         finally:
             self._close()
 
-    def _hear(self, descriptor: int, guest: Guest) -> None:
-        try:
-            data = guest.receive(RECEIVE_SIZE, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _hand_over(self, descriptor: int, guest: Guest, data: bytes) -> None:
+        """Something else than a ping came: that is a worker's business. Nothing came: the client left."""
         if not data:
-            self._release(descriptor)
-            guest.sock.close()
-            return
-        known = self._pings.get(data)
-        if known is not None:
-            answer = known[0] + date_line() + known[1]
-            try:
-                if guest.send(answer, socket.MSG_DONTWAIT) == len(answer):
-                    return
-            except OSError:
-                log.debug("a client does not read its answers")
-            self._release(descriptor)
-            guest.sock.close()
+            self._drop(descriptor, guest)
             return
         self._release(descriptor)
         self._workers.run(lambda: self._serve(guest, data))
+
+    def _drop(self, descriptor: int, guest: Guest) -> None:
+        self._release(descriptor)
+        guest.sock.close()
 
     def _release(self, descriptor: int) -> None:
         self._epoll.unregister(descriptor)

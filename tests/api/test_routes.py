@@ -485,7 +485,7 @@ def test_networks(api: Api) -> None:
     (row,) = api.request("GET", "/networks").json()
     assert row == api.request("GET", "/networks/n1").json()
     assert row["Created"] == "2026-11-23T20:23:08.96182Z"
-    assert row["IPAM"] == {"Driver": "default", "Options": None, "Config": []}
+    assert row["IPAM"] == {"Driver": "default", "Options": {}, "Config": []}
     assert (row["ConfigFrom"], row["Containers"]) == ({"Network": ""}, {})
     assert api.request("GET", f"/networks?filters={_quoted(json.dumps({'foo': ['a']}))}").status == 400
 

@@ -10,6 +10,8 @@ from pyker.networkdriver.base import IpamPool
 
 JsonObject = dict[str, Any]
 
+_PREDEFINED = frozenset({"bridge", "host", "none"})
+
 
 def network(view: NetworkView, *, with_containers: bool) -> JsonObject:
     """A network; the list leaves its containers out."""
@@ -33,7 +35,7 @@ def network(view: NetworkView, *, with_containers: bool) -> JsonObject:
         "EnableIPv6": stored.enable_ipv6,
         "IPAM": {
             "Driver": stored.ipam_driver,
-            "Options": stored.ipam_options or None,
+            "Options": stored.ipam_options or (None if stored.name in _PREDEFINED else {}),
             "Config": [_pool(pool) for pool in stored.pools],
         },
         "Internal": stored.internal,
