@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bed import TCP_PORT, Bed, Bench, cpu_seconds, family, private_bytes, pss_bytes, pyker_cli
+from tests.support.sandbox import wait_until
 
 
 @dataclass
@@ -189,13 +190,12 @@ def memory(bed: Bed, scale: float) -> list[Row]:
     rest: dict[str, list[float]] = {}
     shared: dict[str, list[float]] = {}
     for kind, bench in bed.benches.items():
-        before = set(family(bench.engine)) | set(_named(r"containerd-shim|pyker-monitor"))
         rest[kind] = [sum(private_bytes(pid) for pid in family(bench.engine)) / 1e6]
         names = [f"bench-memory{number}" for number in range(count)]
         for name in names:
             bench.engine.docker("run", "-d", "--name", name, bench.image, "sleep", "600", check=True)
-        pattern = "containerd-shim" if kind == "docker" else "pyker-monitor"
-        watchers = [pid for pid in _named(pattern) if pid not in before]
+        pattern = "containerd-shim" if kind == "docker" else r"^pyker-m:"
+        watchers = _named(pattern, os.readlink(f"/proc/{bench.engine.sandbox.pid}/ns/mnt"))
         if len(watchers) != count:
             raise RuntimeError(f"{kind}: {len(watchers)} watchers of {count} containers")
         monitor[kind] = [private_bytes(pid) / 1e6 for pid in watchers]
@@ -209,15 +209,16 @@ def memory(bed: Bed, scale: float) -> list[Row]:
     ]
 
 
-def _named(pattern: str) -> list[int]:
+def _named(pattern: str, mount_namespace: str) -> list[int]:
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 name = Path(f"/proc/{entry}/comm").read_text() + Path(f"/proc/{entry}/cmdline").read_text()
+                own = os.readlink(f"/proc/{entry}/ns/mnt") == mount_namespace
             except OSError:
                 continue
-            if re.search(pattern, name):
+            if own and re.search(pattern, name):
                 found.append(int(entry))
     return found
 
@@ -283,7 +284,7 @@ def steps(bed: Bed) -> list[dict[str, Any]]:
         name = bench.engine.docker("run", "-d", bench.image, "true", check=True).out.strip()
         bench.engine.docker("wait", name, check=True)
         bench.engine.docker("rm", name, check=True)
-    time.sleep(1)
+    wait_until(lambda: bench.engine.request("GET", f"/pyker/jobs/{name}").status == 200, what="the journal")
     reply = bench.engine.request("GET", f"/pyker/jobs/{name}")
     value = reply.json()
     return value if isinstance(value, list) else [{"reply": value}]

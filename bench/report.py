@@ -43,19 +43,18 @@ def _tree(jobs: Sequence[dict[str, Any]]) -> str:
     lines = ["| job | ms |", "|---|---:|"]
     children: dict[object, list[dict[str, Any]]] = {}
     for job in jobs:
-        children.setdefault(job.get("parent_id"), []).append(job)
-    known = {job.get("job_id") for job in jobs}
+        children.setdefault(job.get("ParentID"), []).append(job)
+    known = {job.get("ID") for job in jobs}
 
     def show(job: dict[str, Any], depth: int) -> None:
-        taken = (job.get("ended_ns", 0) - job.get("started_ns", 0)) / 1e6
-        lines.append(f"| {'&nbsp;' * 4 * depth}{job.get('name')} | {taken:.2f} |")
-        for stage, spent in (job.get("stages") or {}).items():
+        lines.append(f"| {'&nbsp;' * 4 * depth}{job.get('Name')} | {job.get('DurationNs', 0) / 1e6:.2f} |")
+        for stage, spent in (job.get("Stages") or {}).items():
             lines.append(f"| {'&nbsp;' * 4 * (depth + 1)}_{stage}_ | {spent / 1e6:.2f} |")
-        for child in children.get(job.get("job_id"), []):
+        for child in children.get(job.get("ID"), []):
             show(child, depth + 1)
 
     for job in jobs:
-        if job.get("parent_id") not in known:
+        if job.get("ParentID") not in known:
             show(job, 0)
     return "\n".join(lines)
 

@@ -116,7 +116,7 @@ def test_unknown_tag_is_a_404_with_the_registrys_words(engine: Engine, shelf: Sh
 
 
 def test_bad_reference_is_refused(engine: Engine) -> None:
-    reply = engine.request("POST", "/images/create?fromImage=UPPER/case&tag=1")
+    reply = engine.request("POST", "/images/create?fromImage=library/UPPER&tag=1")
     assert reply.status == 400
     value = reply.json()
     assert isinstance(value, dict)
