@@ -11,6 +11,7 @@ import os
 import select
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 import msgspec
@@ -74,6 +75,10 @@ class LogReader:
         watch = syscalls.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             with _Cursor(self._path) as cursor:
+                # The folder's watch tells of the file that follows a rotated one.
+                syscalls.inotify_add_watch(
+                    watch, os.path.dirname(self._path), syscalls.IN_CREATE | syscalls.IN_MOVED_TO
+                )
                 syscalls.inotify_add_watch(watch, self._path, syscalls.IN_MODIFY | syscalls.IN_MOVE_SELF)
                 for entry in self._past(cursor, tail, since_ns, until_ns):
                     yield entry
@@ -82,16 +87,19 @@ class LogReader:
                 poll.register(wake_fd, select.POLLIN)
                 while True:
                     last = stopped()
+                    moved = cursor.moved()
+                    # Only after that look can nothing more be added to a file that was moved away.
                     for entry in cursor.new():
                         if until_ns and entry.time_ns > until_ns:
                             return
                         if entry.time_ns >= since_ns:
                             yield entry
+                    if moved and cursor.advance():
+                        with suppress(FileNotFoundError):
+                            syscalls.inotify_add_watch(watch, self._path, syscalls.IN_MODIFY | syscalls.IN_MOVE_SELF)
+                        continue
                     if last:
                         return
-                    if cursor.rotated():
-                        syscalls.inotify_add_watch(watch, self._path, syscalls.IN_MODIFY | syscalls.IN_MOVE_SELF)
-                        continue
                     poll.poll()
                     try:
                         os.read(watch, 4096)
@@ -197,7 +205,10 @@ class _Cursor:
         return [entry for line in lines[-count:] if (entry := _entry(line)) is not None]
 
     def new(self) -> Iterator[LogEntry]:
-        """The complete lines from here to the end of the file."""
+        """The complete lines from here to the end of the file; from its start, if it was emptied meanwhile."""
+        if os.fstat(self._file.fileno()).st_size < self._file.tell():
+            self._file.seek(0)
+            self._rest = b""
         while True:
             data = self._file.read(_CHUNK)
             if not data:
@@ -208,26 +219,34 @@ class _Cursor:
                 if entry is not None:
                     yield entry
 
-    def rotated(self) -> bool:
-        """Whether the file was moved away; then the cursor goes on at the start of the one that followed it."""
+    def moved(self) -> bool:
+        """Whether the file is not the current one any more."""
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            return True
         mine = os.fstat(self._file.fileno())
-        number = 0
+        return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+    def advance(self) -> bool:
+        """Go to the start of the file that followed this one; False if that is not there yet."""
+        mine = os.fstat(self._file.fileno())
         newer = self._path
+        number = 1
         while True:
-            name = self._path if number == 0 else f"{self._path}.{number}"
+            name = f"{self._path}.{number}"
             try:
                 there = os.stat(name)
             except FileNotFoundError:
-                if number == 0:
-                    return False
                 break
             if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino):
-                if number == 0:
-                    return False
                 break
             newer = name
             number += 1
-        fresh = open(newer, "rb", buffering=0)  # noqa: SIM115  closed by __exit__
+        try:
+            fresh = open(newer, "rb", buffering=0)  # noqa: SIM115  closed by __exit__
+        except FileNotFoundError:
+            return False
         self._file.close()
         self._file = fresh
         self._rest = b""

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from pyker.container.store import ContainerStore
 from pyker.container.volumes import VolumeStore
@@ -183,7 +183,7 @@ class EngineRoom:
         self.remover = Remover(
             self.store,
             self.volumes,
-            self.graph,
+            cast("Any", self.graph),
             self.processes,
             self.waiters,
             self.bus,
@@ -267,7 +267,8 @@ class EngineRoom:
             host_config=host or HostConfig(),
             container_name=name,
         )
-        return self.run(job).id
+        created: jobs.ContainerCreated = self.run(job)
+        return created.id
 
     def run(self, job: Any, client: Client | None = None, cancel: CancelToken | None = None) -> Any:
         """Run a job as a user would."""

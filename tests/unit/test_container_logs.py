@@ -113,7 +113,8 @@ def test_follow_shows_what_comes_and_ends_with_what_was_written_before_the_stop(
 
 
 def test_follow_goes_on_over_rotations(log: Path) -> None:
-    follower = Follower(log, tail=0)
+    follower = Follower(log, tail=1)
+    follower.wait_for("line 14")
     for number in range(20, 26):
         os.replace(log.parent / "c-json.log.1", log.parent / "c-json.log.2") if number > 20 else None
         with log.open("a") as file:
@@ -121,4 +122,4 @@ def test_follow_goes_on_over_rotations(log: Path) -> None:
         os.replace(log, log.parent / "c-json.log.1")
         log.write_text("")
         follower.wait_for(f"line {number}")
-    assert follower.stop() == [f"line {number}" for number in range(20, 26)]
+    assert follower.stop() == ["line 14", *(f"line {number}" for number in range(20, 26))]
