@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pyker.errors import Cancelled, Corrupt, NotFound, PykerError
+from pyker.errors import Cancelled, Corrupt, NotFound, NotSupported, PykerError
 from pyker.graph.graph import Graph
 from pyker.graph.layers import Layer
 from pyker.graphdriver.base import GraphDriver
@@ -452,5 +452,61 @@ def test_lookups(rig: Rig) -> None:
     for name, said in (
         ("bb", "bb:latest"), ("nosuch", "nosuch:latest"), ("a.b/c:9", "a.b/c:9"), ("f" * 64, f"sha256:{'f' * 64}"),
     ):  # fmt: skip
-        with pytest.raises(NotFound, match=f"^No such image: {said}$"):
+        with pytest.raises(NotFound, match=rf"^No such image: {said}$"):
             graph.lookup(name)
+
+
+# The machine's own root file system
+
+
+def test_the_view_of_the_machine(tmp_path: Path) -> None:
+    """It shows "/", takes writes elsewhere, and does not show the engine's own data."""
+    rig = Rig(tmp_path / "data", Overlay2Driver)
+    (rig.root / "secret").write_text("the engine's own")
+    container = ContainerId("c" * 64)
+    rig.graph.layers.create_host_rw(container)
+    spec = rig.graph.layers.rootfs(container)
+    merged = tmp_path / "merged"
+    merged.mkdir()
+    inside = f"""
+set -e
+cd {spec.mount.workdir}
+mount -t overlay overlay -o {",".join(spec.mount.options)} {merged}
+cd {merged}
+cmp etc/passwd /etc/passwd
+cp /bin/busybox {tmp_path}/busybox; chroot . bin/busybox true
+ls -A .{rig.root} | wc -l
+ls -A proc sys | grep -c . || true
+echo new > etc/written-by-the-test
+rm etc/passwd
+test ! -e etc/passwd
+test -f .dockerenv -a -d dev/shm -a ! -L etc/resolv.conf
+"""
+    before = os.stat("/etc/passwd")
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", inside], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "0"
+    assert os.stat("/etc/passwd") == before and not os.path.exists("/etc/written-by-the-test")
+    assert (Path(spec.upperdir) / "etc" / "written-by-the-test").read_text() == "new\n"
+    rig.graph.layers.remove_rw(container)
+    assert rig.folders() == set()
+    rig.graph.close()
+
+
+def test_a_container_over_the_machine_survives_a_restart(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "data", Overlay2Driver)
+    container = ContainerId("c" * 64)
+    rig.graph.layers.create_host_rw(container)
+    before = rig.graph.layers.rootfs(container)
+    assert rig.reopen().layers.rootfs(container) == before
+    rig.graph.close()
+
+
+def test_vfs_has_no_view_of_the_machine(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "data", VfsDriver)
+    with pytest.raises(NotSupported, match="needs the overlay2 driver"):
+        rig.graph.layers.create_host_rw(ContainerId("c" * 64))
+    assert os.listdir(rig.layerdb / "mounts") == []
+    rig.graph.close()
