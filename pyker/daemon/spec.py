@@ -164,12 +164,10 @@ def _other(mode: str) -> str:
 
 
 def _running(name: str, what: str, lookup: Lookup) -> Container:
-    try:
-        other = lookup(name)
-    except NotFound as error:
-        raise NotFound(f"can't join {what} of container {name}: {error}") from error
+    other = lookup(name)
     if not other.state.running or not other.state.pid:
-        raise Conflict(f"can't join {what} of container {name}: Container {other.id} is not running")
+        reason = f"container {other.id} is not running"
+        raise Conflict(reason if what == "PID" else f"can't join {what} of container {other.id}: {reason}")
     return other
 
 
@@ -181,7 +179,7 @@ def _donor(mode: str, what: str, lookup: Lookup) -> Container | None:
     other = _running(name, what, lookup)
     if other.host_config.ipc_mode not in ("shareable", "host"):
         raise InvalidParameter(
-            f"can't join IPC of container {name}: non-shareable IPC "
+            f"can't join IPC of container {other.id}: non-shareable IPC "
             "(hint: use IpcMode:shareable for the donor container)"
         )
     return other

@@ -172,7 +172,7 @@ def build(container: Container, defaults: Defaults, *, exec_privileged: bool = F
         apparmor_profile=UNCONFINED
         if exec_privileged and apparmor.enabled()
         else _apparmor(options.apparmor, privileged=host.privileged),
-        no_new_privileges=(no_new_privileges or container.no_new_privileges) and not exec_privileged,
+        no_new_privileges=no_new_privileges or container.no_new_privileges,
         masked_paths=masked_paths,
         readonly_paths=readonly_paths,
         warnings=warnings,

@@ -407,7 +407,7 @@ def test_exec_overrides_and_privilege() -> None:
     found = build_exec(box, job, SpecOptions())
     assert (found.user, found.cwd) == ("0", "/tmp")
     assert set(found.capabilities.effective) == capabilities.bounding_set()
-    assert (found.seccomp, found.no_new_privileges) == (b"", False)
+    assert (found.seccomp, found.no_new_privileges) == (b"", True)
 
 
 # The class that the daemon uses
