@@ -1,4 +1,4 @@
-"""Start an engine in the background when none answers at the default socket. Source: DESIGN section 8.
+"""Start an engine in the background when none answers at the default socket. Seed: "Docker Daemon".
 
 Two runs at once start only one: a lock beside the socket is held while looking again, starting and waiting.
 """
