@@ -89,10 +89,15 @@ GROUPS: dict[str, str] = {
 
 COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info", "jobs")
 
-# Names under which a group repeats another of its commands; its help lists them once.
-SECOND_NAMES = frozenset(
-    ("container list", "container ps", "container remove", "image list", "image remove", "network list")
-)
+# Names under which a group repeats another of its commands; help shows the first.
+SECOND_NAMES = {
+    "container list": "container ls",
+    "container ps": "container ls",
+    "container remove": "container rm",
+    "image list": "image ls",
+    "image remove": "image rm",
+    "network list": "network ls",
+}
 
 NOT_THERE_YET = frozenset(
     [
@@ -150,7 +155,7 @@ def load(path: str) -> Command:
     module_name, key, summary = PATHS[path]
     module = __import__(f"pyker.client.commands.{module_name}", fromlist=["COMMANDS"])
     command: Command = module.COMMANDS[key]
-    command.path = path
+    command.path = SECOND_NAMES.get(path, path)
     command.summary = summary or _summary_of(module_name, key)
     return command
 

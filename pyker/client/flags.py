@@ -143,10 +143,10 @@ def _read_long(options: Options, by_name: dict[str, Flag], word: str, rest: list
     name, equals, value = word[2:].partition("=")
     if not name or name[0] in "-=":
         raise Failure(f"bad flag syntax: {word}", 125)
+    if name == "help":
+        raise HelpAsked
     flag = by_name.get(name)
     if flag is None:
-        if name == "help":
-            raise HelpAsked
         raise Failure(f"unknown flag: --{name}", 125)
     if not equals:
         if flag.kind == "bool":
@@ -232,10 +232,8 @@ def convert(kind: str, text: str) -> Any:
             raise BadValue(str(error)) from None
     if kind == "filter" and text:
         name, equals, _value = text.partition("=")
-        if not equals:
-            raise BadValue("invalid filter")
-        if not name.strip():
-            raise BadValue("invalid filter")
+        if not equals or not name.strip():
+            raise BadValue("bad format of filter (expected name=value)")
     return text
 
 

@@ -40,13 +40,13 @@ def parse_host(text: str, *, tls: bool = False) -> Endpoint:
     if scheme == "fd":
         number = rest or "3"
         if not number.isdigit():
-            raise Failure(f"unable to resolve pyker endpoint: fd:// wants the number of a connected socket: {text}")
+            raise Failure(f"Failed to initialize: unable to resolve pyker endpoint: no socket's number: {text}")
         return Endpoint(f"fd://{number}", "fd", number)
     if scheme in ("tcp", "http", "https"):
         return _parse_tcp(rest, scheme, tls=tls or scheme == "https")
     if scheme == "ssh":
-        raise Failure("unable to resolve pyker endpoint: ssh:// is not there yet; forward the socket with ssh -L")
-    raise Failure(f"unable to resolve pyker endpoint: invalid bind address format: {text}")
+        raise Failure("Failed to initialize: unable to resolve pyker endpoint: ssh:// is not there yet")
+    raise Failure(f"Failed to initialize: unable to resolve pyker endpoint: invalid bind address format: {text}")
 
 
 def _parse_tcp(rest: str, scheme: str, *, tls: bool) -> Endpoint:
@@ -58,7 +58,9 @@ def _parse_tcp(rest: str, scheme: str, *, tls: bool) -> Endpoint:
     else:
         host, _, port_text = authority.partition(":")
     if port_text and not (port_text.isdigit() and int(port_text) < 65536):
-        raise Failure(f"unable to resolve pyker endpoint: invalid bind address format: {scheme}://{rest}")
+        raise Failure(
+            f"Failed to initialize: unable to resolve pyker endpoint: invalid bind address format: {scheme}://{rest}"
+        )
     host = host or "localhost"
     port = int(port_text) if port_text else default
     shown = f"[{host}]" if ":" in host else host
@@ -73,7 +75,7 @@ def resolve(hosts: list[str], tls: dict[str, str | bool | None], environ: dict[s
     ``tls`` holds what the flags said: ``tls``, ``tlsverify`` (None: not given), ``tlscacert``, ``tlscert``, ``tlskey``.
     """
     if len(hosts) > 1:
-        raise Failure("unable to resolve pyker endpoint: specify only one -H")
+        raise Failure("Failed to initialize: unable to resolve pyker endpoint: Specify only one -H")
     verify_given = tls["tlsverify"]
     verify = bool(environ.get("DOCKER_TLS_VERIFY")) if verify_given is None else bool(verify_given)
     use_tls = bool(tls["tls"]) or verify or bool(environ.get("DOCKER_TLS"))

@@ -55,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone. Point stdout elsewhere, or the interpreter complains at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # Every field that a daemon sends may be missing or of another type; here is where that ends.
+        if "-D" in words or "--debug" in words:
+            raise
+        return _tell(f"{PROGRAM}: the daemon's answer cannot be understood: {error!r:.200}", 1)
     except OSError as error:
         if "-D" in words or "--debug" in words:
             raise

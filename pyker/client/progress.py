@@ -27,7 +27,7 @@ def records(response: Response) -> Iterator[dict[str, Any]]:
         except ValueError as error:
             raise Failure(f"the daemon's progress cannot be read: {error}") from None
         if not isinstance(record, dict):
-            continue
+            raise Failure("the daemon's progress cannot be read: a step is no object")
         detail = record.get("errorDetail")
         if isinstance(detail, dict) and detail.get("message"):
             code = detail.get("code")

@@ -44,6 +44,10 @@ class Client:
             self._idle.close()
             self._idle = None
 
+    def twin(self) -> Client:
+        """Another conversation with the same daemon, which another thread may hold."""
+        return Client(self.endpoint, headers=self._headers, pinned=self.negotiate())
+
     def negotiate(self) -> str:
         """Learn the daemon's API version, once; ``DOCKER_API_VERSION`` settles it without asking."""
         if self.version:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from pyker.client.failure import Failure
 from pyker.client.session import Client
 
 TYPE_CHECKING = False
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
     from pyker.client.configfile import ConfigFile
     from pyker.client.hosts import Endpoint
+
+AT_ONCE = 50
 
 
 class Surroundings:
@@ -61,19 +64,45 @@ class Surroundings:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
-    def for_each(self, names: list[str], act: Callable[[str], object]) -> int:
-        """Run ``act(name)`` for every name and print the name; errors are told and the rest goes on. Returns 0 or 1."""
-        from pyker.client.failure import Failure, Unreachable
+    def for_each(
+        self,
+        names: list[str],
+        act: Callable[[Client, str], object],
+        *,
+        forgive: Callable[[Failure], bool] | None = None,
+    ) -> int:
+        """Run ``act(client, name)`` for every name, several at once, and print the names in order.
 
+        Errors are told and the rest goes on; ``forgive`` says which do not count. Returns 0 or 1.
+        """
+        self.client.negotiate()
         failed = False
-        for name in names:
-            try:
-                act(name)
-            except Unreachable:
-                raise
-            except Failure as failure:
-                self.err(failure.message)
-                failed = True
-            else:
+        for name, failure in zip(names, self._outcomes(names, act), strict=True):
+            if failure is None:
                 self.out(name)
+            else:
+                self.err(failure.message)
+                failed = failed or forgive is None or not forgive(failure)
         return 1 if failed else 0
+
+    def _outcomes(self, names: list[str], act: Callable[[Client, str], object]) -> list[Failure | None]:
+        def attempt(client: Client, name: str) -> Failure | None:
+            try:
+                act(client, name)
+            except Failure as failure:
+                return failure
+            return None
+
+        if len(names) == 1:
+            return [attempt(self.client, names[0])]
+        from concurrent.futures import ThreadPoolExecutor
+
+        def alone(name: str) -> Failure | None:
+            client = self.client.twin()
+            try:
+                return attempt(client, name)
+            finally:
+                client.close()
+
+        with ThreadPoolExecutor(min(len(names), AT_ONCE)) as pool:
+            return list(pool.map(alone, names))

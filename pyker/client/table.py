@@ -35,7 +35,7 @@ def lay_out(rows: Sequence[Sequence[str]], *, narrowest: int = NARROWEST, gap: i
 def render(
     rows: Iterable[Mapping[str, Any]],
     *,
-    headers: dict[str, str],
+    headers: Mapping[str, Any],
     columns: Sequence[str],
     template: str = "",
     quiet_field: str = "",
@@ -49,7 +49,10 @@ def render(
     if template == "json":
         from pyker.client.wirejson import dumps_go
 
-        return "".join(dumps_go({name: row[name] for name in headers if name in row}) + "\n" for row in rows)
+        return "".join(
+            dumps_go({name: row[name] for name in headers if name in row and not callable(row[name])}) + "\n"
+            for row in rows
+        )
     from pyker.client.template import Template
 
     rows = [dict(sorted(row.items())) for row in rows]

@@ -49,6 +49,7 @@ class Reply:
     chunks: list[bytes] | None = None
     hijack: Callable[[Stream], None] | None = None
     wait_for: threading.Event | None = None
+    raw: Callable[[Stream], None] | None = None
 
 
 class Stream:
@@ -154,6 +155,11 @@ class FakeDaemon:
         with self._lock:
             self._routes.insert(0, (method, re.compile(pattern), handler))
 
+    def raw(self, methods: str, pattern: str, write: Callable[[Stream], None]) -> None:
+        """Let ``write`` answer with bytes of its own, and close."""
+        for method in methods.split("|"):
+            self.on(method, pattern, Reply(raw=write))
+
     def lines(self, *, ping: bool = False) -> list[str]:
         """``METHOD path?query`` of every request so far."""
         with self._lock:
@@ -250,6 +256,9 @@ class FakeDaemon:
     def _reply(self, connection: socket.socket, request: Request, ahead: bytes) -> bool:
         reply = self._find(request)
         headers = {"Api-Version": self.api_version, "Ostype": "linux", "Docker-Experimental": "false"}
+        if reply.raw is not None:
+            reply.raw(Stream(connection, ahead))
+            return False
         if reply.hijack is not None:
             upgraded = "upgrade" in request.headers.get("connection", "").lower()
             head = (

@@ -10,7 +10,7 @@ from pyker.client.failure import Failure
 from pyker.client.filters import encode_filters
 from pyker.client.flags import Flag
 from pyker.client.units import local_offset
-from pyker.client.wirejson import loads
+from pyker.client.wirejson import dumps_go, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ def _events(around: Surroundings, options: Options) -> int:
 
         compiled = Template(template)
     for line in around.client.open("GET", "/events", query).lines():
+        try:
+            event = loads(line)
+        except ValueError as error:
+            raise Failure(f"the daemon's event cannot be read: {error}") from None
         if template == "json":
-            around.out(line.decode("utf-8", "replace"))
+            around.out(dumps_go(event))
         else:
-            try:
-                event = loads(line)
-            except ValueError as error:
-                raise Failure(f"the daemon's event cannot be read: {error}") from None
             around.out(compiled.render(event) if compiled is not None else plain_event(event))
         around.flush()
     return 0

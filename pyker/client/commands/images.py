@@ -56,7 +56,7 @@ def _images(around: Surroundings, options: Options) -> int:
     digests = options.on("digests")
     rows: list[dict[str, str]] = []
     for item in around.client.json("GET", "/images/json", query) or []:
-        rows += image_rows(item, whole=options.on("no-trunc"), digests=digests or ".Digest" in template)
+        rows += image_rows(item, whole=options.on("no-trunc"), digests=digests, by_tag=digests or ".Digest" in template)
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
     around.write(
         render(rows, headers=HEADERS, columns=columns, template=template, quiet_field="ID", quiet=options.on("quiet"))
@@ -71,8 +71,11 @@ def _split(name: str) -> tuple[str, str]:
     return f"{head}{slash}{repository}", tag
 
 
-def image_rows(item: dict[str, Any], *, whole: bool, digests: bool) -> list[dict[str, str]]:
-    """One row a tag; with ``digests`` one a tag and digest. An image without names has one row."""
+def image_rows(item: dict[str, Any], *, whole: bool, digests: bool, by_tag: bool) -> list[dict[str, str]]:
+    """One row a tag, or with ``by_tag`` one a tag and digest; an image without names has one row.
+
+    What has digests and no tag has a row a repository, or with ``digests`` one a digest.
+    """
     tags: dict[str, list[str]] = {}
     hashes: dict[str, list[str]] = {}
     for name in item.get("RepoTags") or []:
@@ -87,11 +90,12 @@ def image_rows(item: dict[str, Any], *, whole: bool, digests: bool) -> list[dict
     for repository, known in tags.items():
         here = hashes.pop(repository, [])
         for tag in known:
-            names += [(repository, tag, digest) for digest in (here if digests and here else [NONE])]
+            names += [(repository, tag, digest) for digest in (here if by_tag and here else [NONE])]
     if digests or not names:
-        names += [(repository, NONE, digest) for repository, known in hashes.items() for digest in known]
-    if not digests:
-        names = [(repository, tag, NONE) for repository, tag, _ in dict.fromkeys(names)]
+        names += [
+            (repository, NONE, digest if digests else "") for repository, known in hashes.items() for digest in known
+        ]
+    names = list(dict.fromkeys(names))
     identifier = item.get("Id") or ""
     created = item.get("Created") or 0
     size = item.get("Size") or 0
@@ -139,7 +143,11 @@ def _tag(around: Surroundings, options: Options) -> int:
     from pyker.client.names import parse_name
 
     source, target = options.arguments
-    reference = parse_name(target)
+    try:
+        reference = parse_name(target)
+    except Failure as failure:
+        text = f'Error parsing reference: "{target}" is not a valid repository/tag: {failure.message}'
+        raise Failure(text) from None
     if reference.digest:
         raise Failure("refusing to create a tag with a digest reference")
     reference = reference.default_tag()

@@ -6,6 +6,7 @@ from pyker.client.command import Command
 from pyker.client.failure import DaemonFailure, Failure, Unreachable
 from pyker.client.flags import Flag
 from pyker.client.transport import quote_path
+from pyker.client.wirejson import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +91,10 @@ def print_objects(around: Surroundings, names: list[str], template: str, fetch: 
     failures: list[str] = []
     for name in names:
         try:
-            texts.append(fetch(name))
+            text = fetch(name)
+            if not isinstance(loads(text), dict):
+                raise Failure(f"the daemon's answer about {name} is no object")
+            texts.append(text)
         except Unreachable:
             raise
         except Failure as failure:
@@ -102,7 +106,6 @@ def print_objects(around: Surroundings, names: list[str], template: str, fetch: 
             around.out(indent_json("[" + ",".join(texts) + "]"))
     else:
         from pyker.client.template import Template
-        from pyker.client.wirejson import loads
 
         compiled = Template(template)
         for text in texts:

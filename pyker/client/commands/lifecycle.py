@@ -6,13 +6,14 @@ Source: Docker API POST /containers/{id}/{stop,restart,kill,pause,unpause,rename
 from __future__ import annotations
 
 from pyker.client.command import Command
-from pyker.client.failure import Failure
+from pyker.client.failure import DaemonFailure, Failure
 from pyker.client.flags import Flag
 from pyker.client.transport import quote_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyker.client.flags import Options
+    from pyker.client.session import Client
     from pyker.client.surroundings import Surroundings
 
 SEVERAL = "CONTAINER [CONTAINER...]"
@@ -43,23 +44,23 @@ def _stop_or_restart(around: Surroundings, options: Options, verb: str) -> int:
     if options.text("signal"):
         query["signal"] = options.text("signal")
     return around.for_each(
-        options.arguments, lambda name: around.client.call("POST", container_path(name, verb), query)
+        options.arguments, lambda client, name: client.call("POST", container_path(name, verb), query)
     )
 
 
 def _kill(around: Surroundings, options: Options) -> int:
     query = {"signal": options.text("signal")} if options.text("signal") else {}
     return around.for_each(
-        options.arguments, lambda name: around.client.call("POST", container_path(name, "kill"), query)
+        options.arguments, lambda client, name: client.call("POST", container_path(name, "kill"), query)
     )
 
 
 def _pause(around: Surroundings, options: Options) -> int:
-    return around.for_each(options.arguments, lambda name: around.client.call("POST", container_path(name, "pause")))
+    return around.for_each(options.arguments, lambda client, name: client.call("POST", container_path(name, "pause")))
 
 
 def _unpause(around: Surroundings, options: Options) -> int:
-    return around.for_each(options.arguments, lambda name: around.client.call("POST", container_path(name, "unpause")))
+    return around.for_each(options.arguments, lambda client, name: client.call("POST", container_path(name, "unpause")))
 
 
 def _rename(around: Surroundings, options: Options) -> int:
@@ -76,13 +77,16 @@ def _rm(around: Surroundings, options: Options) -> int:
         if options.on(flag):
             query[name] = "1"
 
-    def remove(name: str) -> None:
+    def remove(client: Client, name: str) -> None:
         trimmed = name.strip("/")
         if not trimmed:
             raise Failure("Container name cannot be empty")
-        around.client.call("DELETE", container_path(trimmed), query)
+        client.call("DELETE", container_path(trimmed), query)
 
-    return around.for_each(options.arguments, remove)
+    def forgive(failure: Failure) -> bool:
+        return options.on("force") and isinstance(failure, DaemonFailure) and failure.status == 404
+
+    return around.for_each(options.arguments, remove, forgive=forgive)
 
 
 def _wait(around: Surroundings, options: Options) -> int:

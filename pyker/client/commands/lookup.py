@@ -36,7 +36,7 @@ def _port(around: Surroundings, options: Options) -> int:
             raise Failure(f"invalid port '{number}': invalid syntax")
         found = ports.get(key)
         if not found:
-            raise Failure(f"no public port '{port}' published for {name}")
+            raise Failure(f"Error: No public port '{port}' published for {name}")
         lines = [_address(binding) for binding in found]
     else:
         lines = [

@@ -10,16 +10,18 @@ from pyker.client.table import render, truncate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from pyker.client.flags import Options
     from pyker.client.surroundings import Surroundings
 
-HEADERS = {
+HEADERS: dict[str, Any] = {
     "Command": "COMMAND",
     "CreatedAt": "CREATED AT",
     "ID": "CONTAINER ID",
     "Image": "IMAGE",
+    "Label": lambda name: name.rpartition(".")[2].replace("-", " ").replace("_", " "),
     "Labels": "LABELS",
     "LocalVolumes": "LOCAL VOLUMES",
     "Mounts": "MOUNTS",
@@ -32,7 +34,7 @@ HEADERS = {
     "State": "STATE",
     "Status": "STATUS",
 }
-COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
+COLUMNS: Sequence[str] = ("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names")
 
 
 def _ps(around: Surroundings, options: Options) -> int:
@@ -45,16 +47,13 @@ def _ps(around: Surroundings, options: Options) -> int:
         limit = 1
     if limit > 0:
         query["limit"] = str(limit)
-    wants_size = options.on("size") or ".Size" in template
+    wants_size = options.on("size") or ".Size" in template or "json ." in template
     if wants_size:
         query["size"] = "1"
     if filters := encode_filters(options.items("filter")):
         query["filters"] = filters
     whole = options.on("no-trunc")
-    rows = [
-        container_row(item, whole=whole, sized=wants_size)
-        for item in around.client.json("GET", "/containers/json", query) or []
-    ]
+    rows = [container_row(item, whole=whole) for item in around.client.json("GET", "/containers/json", query) or []]
     columns = (*COLUMNS, "Size") if options.on("size") else COLUMNS
     around.write(
         render(rows, headers=HEADERS, columns=columns, template=template, quiet_field="ID", quiet=options.on("quiet"))
@@ -62,7 +61,7 @@ def _ps(around: Surroundings, options: Options) -> int:
     return 0
 
 
-def container_row(item: dict[str, Any], *, whole: bool, sized: bool = False) -> dict[str, Any]:
+def container_row(item: dict[str, Any], *, whole: bool) -> dict[str, Any]:
     """The fields of one container, as text; ``whole`` leaves nothing out."""
     command = item.get("Command") or ""
     created = item.get("Created") or 0
@@ -75,6 +74,7 @@ def container_row(item: dict[str, Any], *, whole: bool, sized: bool = False) -> 
         "CreatedAt": units.go_time(created),
         "ID": identifier if whole else identifier[:12],
         "Image": _image_name(item, whole=whole),
+        "Label": lambda name: str(labels.get(name, "")),
         "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
         "LocalVolumes": str(sum(1 for point in item.get("Mounts") or [] if point.get("Driver") == "local")),
         "Mounts": ",".join(mounts if whole else [truncate(name, 15) for name in mounts]),
@@ -83,7 +83,7 @@ def container_row(item: dict[str, Any], *, whole: bool, sized: bool = False) -> 
         "Platform": None,
         "Ports": describe_ports(item.get("Ports") or []),
         "RunningFor": units.ago(created),
-        "Size": _sizes(item) if sized else "0B",
+        "Size": _sizes(item),
         "State": item.get("State") or "",
         "Status": item.get("Status") or "",
     }

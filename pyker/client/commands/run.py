@@ -30,8 +30,6 @@ PULL_POLICIES = ("always", "missing", "never", "")
 
 
 def _run(around: Surroundings, options: Options) -> int:
-    if _asked_for_help(options):
-        return _show_help("run")
     streams = options.items("attach")
     if options.on("detach") and streams:
         raise Failure("conflicting options: cannot specify both --attach and --detach", 1)
@@ -46,22 +44,8 @@ def _run(around: Surroundings, options: Options) -> int:
 
 
 def _create(around: Surroundings, options: Options) -> int:
-    if _asked_for_help(options):
-        return _show_help("create")
     body = _body(around, options, "create")
     around.out(create_container(around, options, body, "create"))
-    return 0
-
-
-def _asked_for_help(options: Options) -> bool:
-    return options.on("help")
-
-
-def _show_help(name: str) -> int:
-    from pyker.client import catalogue
-    from pyker.client.usage import command_help
-
-    sys.stdout.write(command_help(catalogue.load(name)))
     return 0
 
 

@@ -87,7 +87,7 @@ def _push(around: Surroundings, options: Options) -> int:
         wanted = {"os": system, "architecture": architecture, "variant": variant}
         query["platform"] = dumps({name: value for name, value in wanted.items() if value})
     headers = {"X-Registry-Auth": auth_header(around.config.credentials(credentials_key(reference)))}
-    path = f"/images/{quote_path(reference.familiar_name)}/push"
+    path = f"/images/{quote_path(reference.name)}/push"
     response = around.client.open("POST", path, query, headers=headers)
     show_progress(response, quiet=quiet, descriptor=1)
     if quiet:
