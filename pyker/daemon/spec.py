@@ -17,7 +17,7 @@ from pyker.daemon import spec_checks, spec_log, spec_mounts, spec_process, spec_
 from pyker.errors import Conflict, InvalidParameter, NotFound, PykerError
 from pyker.graphdriver.base import RootfsSpec
 from pyker.jobs.containers import CreateExec
-from pyker.libcontainer import capabilities
+from pyker.libcontainer import apparmor, capabilities
 from pyker.libcontainer.spec import ContainerSpec, ProcessSpec
 from pyker.networkdriver.base import Sandbox
 from pyker.types import signals
@@ -89,13 +89,18 @@ class Specs:
         return spec_checks.validate(config, host)
 
     def warm(self) -> None:
-        """Compile the default seccomp profile now, so that the first container need not wait for it."""
+        """Compile the default seccomp profile and load the AppArmor one, so that no container need wait for them."""
         try:
             spec_security.seccomp_program(
                 "", self._options.seccomp_profile, capabilities.DEFAULT, self._options.seccomp_cache
             )
         except PykerError as error:
             log.warning("seccomp: %s", error)
+        if apparmor.enabled():
+            try:
+                apparmor.load_default()
+            except PykerError as error:
+                log.warning("containers run without AppArmor: %s", error)
 
 
 def build_spec(

@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from msgspec.structs import replace as replace_struct
+
 from pyker.container.record import Container
 from pyker.errors import InvalidParameter
 from pyker.libcontainer import apparmor, capabilities, seccomp
 from pyker.libcontainer.spec import Capabilities
+from pyker.types.config import HostConfig
 
 UNCONFINED = "unconfined"
 
@@ -176,6 +179,17 @@ def build(container: Container, defaults: Defaults, *, exec_privileged: bool = F
         masked_paths=masked_paths,
         readonly_paths=readonly_paths,
         warnings=warnings,
+    )
+
+
+def with_hidden_paths(host: HostConfig) -> HostConfig:
+    """``host`` with the default paths written out, as inspect shows them; for the record that create makes."""
+    if host.privileged:
+        return host
+    return replace_struct(
+        host,
+        masked_paths=masked() if host.masked_paths is None else host.masked_paths,
+        readonly_paths=READONLY if host.readonly_paths is None else host.readonly_paths,
     )
 
 

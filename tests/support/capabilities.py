@@ -66,6 +66,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "cgroup-v2": _cgroup_v2,
     "cgroup2": lambda: " - cgroup2 " in Path("/proc/self/mountinfo").read_text(),
     "apparmor": lambda: Path("/sys/module/apparmor/parameters/enabled").exists(),
+    "apparmor-parser": lambda: shutil.which("apparmor_parser") is not None,
     "docker-cli": lambda: shutil.which("docker") is not None,
     "dockerd": lambda: shutil.which("dockerd") is not None,
     "busybox": lambda: os.path.exists("/bin/busybox"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,15 @@ def test_the_apparmor_template_is_balanced_and_named() -> None:
     rules = [line.strip() for line in text.splitlines() if line.startswith("  ") and "#include" not in line]
     assert all(rule.endswith(",") for rule in rules)
     assert "deny mount," in rules
+
+
+@pytest.mark.requires("apparmor-parser")
+def test_the_apparmor_template_compiles() -> None:
+    done = subprocess.run(
+        ["apparmor_parser", "-Q", "-K", "-S"], input=apparmor.default_text().encode(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"pyker-default" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x\nexec y", "a\tb"])

@@ -9,6 +9,7 @@ import pytest
 from pyker.container.record import Container, MountPoint
 from pyker.daemon import spec_process
 from pyker.daemon.spec import BuiltSpec, SpecOptions, Specs, build_exec, build_spec
+from pyker.daemon.spec_security import with_hidden_paths
 from pyker.errors import Conflict, InvalidParameter, NotFound, NotSupported
 from pyker.jobs.containers import CreateExec
 from pyker.libcontainer import capabilities, devices
@@ -179,6 +180,13 @@ def test_capabilities_reach_the_filter() -> None:
 def test_own_lists_of_hidden_paths() -> None:
     found = spec(host={"MaskedPaths": ["/proc/x"], "ReadonlyPaths": []})
     assert (found.masked_paths, found.readonly_paths) == (("/proc/x",), ())
+
+
+def test_hidden_paths_are_written_out_for_inspect() -> None:
+    shown = with_hidden_paths(HostConfig(readonly_paths=()))
+    assert shown.masked_paths == spec().masked_paths
+    assert shown.readonly_paths == ()
+    assert with_hidden_paths(HostConfig(privileged=True)).masked_paths is None
 
 
 # Namespaces
