@@ -6,7 +6,6 @@ in parts, of which only the last ends with a newline. Older files are ``<id>-jso
 
 from __future__ import annotations
 
-import gzip
 import os
 import select
 from collections import deque
@@ -155,7 +154,11 @@ class LogReader:
 
 
 def _open(path: str) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path, "rb")) if path.endswith(".gz") else open(path, "rb")
+    if not path.endswith(".gz"):
+        return open(path, "rb")
+    import gzip
+
+    return cast("BinaryIO", gzip.open(path, "rb"))
 
 
 class _Cursor:

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
 
@@ -63,7 +64,7 @@ def _prepare(options: Options, stack: ExitStack) -> None:
     """Make the folders, take the locks. Raises Refused."""
     if os.geteuid() != 0:
         raise Refused(
-            "dockerd needs to be started with root privileges".replace("dockerd", "the daemon"),
+            "the daemon needs to be started with root privileges",
             hint="start it as root: sudo pyker daemon",
         )
     for folder, mode in ((options.data_root, 0o710), (options.exec_root, 0o711)):
@@ -104,27 +105,17 @@ def _lock(path: str, options: Options, stack: ExitStack) -> None:
 
 
 def _write_pidfile(path: str, stack: ExitStack) -> None:
-    try:
-        with open(path, encoding="ascii") as file:
-            holder = int(file.read().strip() or "0")
-    except (FileNotFoundError, ValueError):
-        holder = 0
-    if holder and holder != os.getpid() and _is_daemon(holder):
-        raise Refused(f"pid file found, ensure pyker is not running or delete {path}")
+    """Held by a lock, not by what it says: a pid is used again one day."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(path, "w", encoding="ascii") as file:
-        file.write(str(os.getpid()))
-    stack.callback(_unlink, path)
-
-
-def _is_daemon(pid: int) -> bool:
-    """A pid is used again one day: it counts only if it is a daemon of ours."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    stack.callback(os.close, descriptor)
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            arguments = file.read().split(b"\0")
-    except OSError:
-        return False
-    return b"daemon" in arguments and any(b"pyker" in argument for argument in arguments)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused(f"pid file found, ensure pyker is not running or delete {path}") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    stack.callback(_unlink, path)
 
 
 def _unlink(path: str) -> None:
@@ -158,7 +149,7 @@ def _serve(options: Options, stack: ExitStack) -> None:
     log.info("Daemon shutting down; containers go on running")
 
 
-def _on_signal(stop: threading.Event):  # type: ignore[no-untyped-def]
+def _on_signal(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
         stop.set()
 
