@@ -8,16 +8,17 @@ Source: Docker API v1.45 POST /images/create; seed: docker pull.
 
 from __future__ import annotations
 
+import errno
 import threading
 from dataclasses import dataclass, field
 
 from pyker.daemon.transfer_store import Origin, TransferStore, chain_ids
 from pyker.engine.job import CancelToken, JobContext
-from pyker.errors import Cancelled, InvalidParameter, NotFound, PykerError, SystemFailure
+from pyker.errors import Cancelled, Corrupt, InvalidParameter, KernelError, NotFound, PykerError, SystemFailure
 from pyker.jobs.images import PullLayer
 from pyker.registry.answers import BadAnswer, Refused
 from pyker.registry.client import Repository
-from pyker.registry.downloads import Downloads
+from pyker.registry.downloads import Downloads, NoSpace
 from pyker.registry.manifests import (
     CONFIG_MAX_BYTES,
     Descriptor,
@@ -70,6 +71,12 @@ class _LayersWork:
         self.cancel.cancel()
         for work in self.layers.values():
             work.applied.set()
+
+    def keeps(self) -> bool:
+        """Whether the other layers' parts are worth keeping: not when the disk is full, nor for an image that is bad."""
+        error = self.failure
+        full = isinstance(error, NoSpace) or (isinstance(error, KernelError) and error.errno == errno.ENOSPC)
+        return not full and not isinstance(error, Corrupt)
 
 
 class Puller:
@@ -229,7 +236,9 @@ class Puller:
             work.held.append(layer.chain_id)
             report("Already exists", 0, 0)
             return
-        with self._downloads.fetched(work.repository, layer.descriptor, cancel=cancel, report=report) as path:
+        with self._downloads.fetched(
+            work.repository, layer.descriptor, cancel=cancel, report=report, keep=work.keeps
+        ) as path:
             layer.place.leave()
             below = work.layers.get(index - 1)
             if below is not None:

@@ -42,6 +42,13 @@ _KEEP_NS = 7 * 86400 * 10**9
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)")
 
 
+class NoSpace(SystemFailure):
+    """The disk that keeps downloads is full."""
+
+    reference = "no-space"
+    default_hint = "remove images that nobody needs, or give the data root more room"
+
+
 def wait_for(cancel: Cancel, seconds: float) -> bool:
     """Wait by the clock."""
     return cancel.wait(seconds)
@@ -74,28 +81,38 @@ class Downloads:
 
     @contextmanager
     def fetched(
-        self, repository: Repository, descriptor: Descriptor, *, cancel: Cancel, report: Report
+        self,
+        repository: Repository,
+        descriptor: Descriptor,
+        *,
+        cancel: Cancel,
+        report: Report,
+        keep: Callable[[], bool] = lambda: True,
     ) -> Iterator[str]:
         """Fetch a blob; gives the path of a file with exactly the bytes that its digest names.
 
-        The file goes when the last one who uses it is done; if that one was cancelled or cut off, it stays.
+        The file goes when the last one who uses it is done. What came until a cut stays, and what came until a
+        cancellation if ``keep()`` says so then.
 
         Raises:
             Corrupt: the registry sent other bytes; they are deleted.
             Refused, Unreachable, BadAnswer: as the registry behaved, after several attempts where that makes sense.
-            SystemFailure: the disk is full; what was there is deleted, to make room.
+            NoSpace: the disk is full; what was there is deleted, to make room.
             Cancelled: the token was set.
         """
         flight = self._join(descriptor.digest)
-        keep = False
+        stays = False
         try:
             self._fetch(flight, repository, descriptor, cancel, report)
             yield self.path(descriptor.digest)
         except Cancelled:
-            keep = True
+            stays = keep()
+            raise
+        except (Unreachable, Refused, BadAnswer):
+            stays = True
             raise
         finally:
-            self._leave(flight, descriptor.digest, keep=keep)
+            self._leave(flight, descriptor.digest, stays=stays)
 
     def _join(self, digest: str) -> _Flight:
         with self._changed:
@@ -107,13 +124,13 @@ class Downloads:
             flight.users += 1
             return flight
 
-    def _leave(self, flight: _Flight, digest: str, *, keep: bool) -> None:
+    def _leave(self, flight: _Flight, digest: str, *, stays: bool) -> None:
         with self._changed:
             flight.users -= 1
             if flight.users:
                 return
             del self._flights[digest]
-            if flight.complete and not keep:
+            if not stays:
                 _unlink(self.path(digest))
 
     def _fetch(
@@ -195,8 +212,8 @@ class _Download:
                 )
         except OSError as error:
             _unlink(self._path)
-            reason = "no space left on device" if error.errno == errno.ENOSPC else os.strerror(error.errno or 0).lower()
-            raise SystemFailure(f"write {self._path}: {reason}") from error
+            message = f"write {self._path}: {os.strerror(error.errno or 0).lower()}"
+            raise (NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else SystemFailure)(message) from error
         finally:
             os.close(file)
         self._report("Download complete", 0, 0)

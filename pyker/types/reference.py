@@ -151,9 +151,7 @@ def parse(text: str) -> Reference:
     if match is None:
         if _REFERENCE.fullmatch(whole.lower()):
             raise InvalidParameter("repository name must be lowercase")
-        raise InvalidParameter(
-            "invalid reference format", hint="write it as [registry/]name[:tag][@digest]"
-        )
+        raise InvalidParameter("invalid reference format", hint="write it as [registry/]name[:tag][@digest]")
     domain, path, tag, digest = match.groups(default="")
     if len(domain) + 1 + len(path) > _NAME_MAX:
         raise InvalidParameter(f"repository name must not be more than {_NAME_MAX} characters")

@@ -15,7 +15,8 @@ import json
 import re
 import socket
 import ssl
-import struct
+import subprocess
+import sys
 import tarfile
 import threading
 import uuid
@@ -108,6 +109,12 @@ class Image:
         return digest_of(self.config)
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that breaks off is what tests are about."""
+        return
+
+
 class FaultRegistry:
     """Listens on a loopback port until ``close``. ``host`` may be a second address, such as 127.0.0.2."""
 
@@ -131,7 +138,7 @@ class FaultRegistry:
         self._tokens: dict[str, str] = {}
         self._lock = threading.Lock()
         self._step = threading.Event()
-        self._server = ThreadingHTTPServer((host, port), _handler(self))
+        self._server = _Server((host, port), _handler(self))
         self._server.daemon_threads = True
         self.host = f"{host}:{self._server.server_address[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"
@@ -584,7 +591,52 @@ class _Handler(BaseHTTPRequestHandler):
                 self._reply(204, b"", {})
 
 
-def reset(connection: socket.socket) -> None:
-    """Close with RST instead of FIN."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
+class Apart:
+    """A FaultRegistry in a process of its own, such as inside a sandbox's network namespace. ``script`` is run there
+    with the name ``registry`` bound; ``ask`` evaluates an expression there."""
+
+    def __init__(self, popen: Callable[..., subprocess.Popen[bytes]], script: str, *, port: int) -> None:
+        root = str(Path(__file__).parents[2])
+        code = (
+            f"import sys; sys.path.insert(0, {root!r}); from tests.support import fault_registry as f; f.serve({port})"
+        )
+        self.host = f"127.0.0.1:{port}"
+        self._process = popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.ask(script, run=True)
+
+    def ask(self, text: str, *, run: bool = False) -> object:
+        """The value of an expression, as JSON brings it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"run" if run else "value": text}).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the registry ended"
+        return json.loads(line)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def serve(port: int) -> None:
+    """The other end of ``Apart``: one JSON object a line on standard input, one answer a line."""
+    with FaultRegistry(port=port) as registry:
+        names: dict[str, object] = {**globals(), "registry": registry}
+        for line in sys.stdin:
+            wish = json.loads(line)
+            value = None
+            if "run" in wish:
+                exec(wish["run"], names)
+            else:
+                value = eval(wish["value"], names)
+            print(json.dumps(value), flush=True)

@@ -84,8 +84,8 @@ class Transfers:
         self.engine.close()
         self.client.close()
 
-    def run(self, job: Job[object], *, cancel: CancelToken | None = None) -> Outcome:
-        outcome = Outcome()
+    def run(self, job: Job[object], *, cancel: CancelToken | None = None, outcome: Outcome | None = None) -> Outcome:
+        outcome = outcome or Outcome()
         try:
             outcome.result = self.engine.run(job, listener=outcome.progress.append, cancel=cancel)
         except PykerError as error:
@@ -126,15 +126,21 @@ class Background:
 
     def __init__(self, transfers: Transfers, image: str, cancel: CancelToken | None) -> None:
         self.cancel = cancel or CancelToken()
-        self._outcome: Outcome | None = None
+        self._outcome = Outcome()
+        job = Pull(image=image, tag="latest", platform="linux/amd64")
 
         def body() -> None:
-            self._outcome = transfers.pull(image, cancel=self.cancel)
+            transfers.run(job, cancel=self.cancel, outcome=self._outcome)
 
         self._thread = threading.Thread(target=body)
         self._thread.start()
 
+    @property
+    def lines(self) -> list[str]:
+        """What it told so far."""
+        return self._outcome.lines
+
     def outcome(self, timeout_s: float = 20) -> Outcome:
         self._thread.join(timeout_s)
-        assert self._outcome is not None, "the pull did not end"
+        assert not self._thread.is_alive(), "the pull did not end"
         return self._outcome

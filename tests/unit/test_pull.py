@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pyker.errors import Cancelled, Corrupt, InvalidParameter, NotFound, NotSupported, SystemFailure
+from pyker.errors import Cancelled, Corrupt, InvalidParameter, NotFound, NotSupported
 from pyker.jobs.images import Pull, PullLayer
 from pyker.registry.answers import BadAnswer, Refused, Unreachable
+from pyker.registry.downloads import NoSpace
 from pyker.types.ids import Digest, short
 from pyker.types.reference import parse
 from tests.support.fault_registry import DOCKER_MANIFEST, FaultRegistry, Image, digest_of, make_tar
@@ -516,23 +517,15 @@ def test_a_stalled_download_is_tried_again(registry: FaultRegistry, tmp_path: Pa
 
 def test_three_downloads_at_once_in_the_whole_daemon(registry: FaultRegistry, transfers: Transfers) -> None:
     tars = [make_tar({"data": noise(300_000, seed)}) for seed in range(8)]
-    registry.add_image("one", tars[:4])
-    registry.add_image("two", tars[4:])
+    for name, own in (("one", tars[:4]), ("two", tars[4:])):
+        registry.fault(registry.add_image(name, own).image_id)  # a configuration comes without delay
     hold = threading.Event()
-    fault = registry.fault("/blobs/", method="GET", hold=hold, hold_after=10)
-    fault.part = "/blobs/sha256"
-    for name in ("one", "two"):
-        registry.faults.append(fault)
-        config = json.loads(registry.manifests[name, "latest"][1])["config"]["digest"]
-        registry.faults.insert(0, type(fault)(config))
+    registry.fault("/blobs/", hold=hold, hold_after=10)
     pulls = [transfers.start_pull(f"{registry.host}/{name}") for name in ("one", "two")]
-    assert fault.reached.wait(10)
+    assert registry.wait_for(lambda: sum("Waiting" in line for pull in pulls for line in pull.lines) == 5)
     assert registry.wait_for(lambda: registry.concurrent == 3)
     hold.set()
-    outcomes = [pull.outcome() for pull in pulls]
-    assert [outcome.error for outcome in outcomes] == [None, None]
-    assert registry.most_concurrent == 3
-    assert any(line.endswith("Waiting") for outcome in outcomes for line in outcome.lines)
+    assert [pull.outcome().error for pull in pulls] == [None, None]
 
 
 def test_two_pulls_of_one_layer_fetch_it_once(registry: FaultRegistry, transfers: Transfers) -> None:
@@ -617,6 +610,23 @@ def test_layers_are_applied_in_order_whatever_comes_first(registry: FaultRegistr
     assert [transfers.graph.layers[chain].diff_id for chain in transfers.graph.registered] == image.diff_ids
 
 
+def test_a_bad_layer_takes_the_others_parts_with_it(registry: FaultRegistry, transfers: Transfers) -> None:
+    image = registry.add_image("app", [make_tar({"data": noise(300_000, seed)}) for seed in range(3)])
+    slow = registry.fault(image.layers[0], hold=threading.Event(), hold_after=1000)
+    registry.fault(image.layers[2], corrupt=True)
+    assert isinstance(transfers.start_pull(f"{registry.host}/app").outcome(4).error, Corrupt)
+    assert slow.reached.is_set()
+    assert transfers.partial() == {}
+
+
+def test_a_registry_that_fails_leaves_the_parts(registry: FaultRegistry, transfers: Transfers) -> None:
+    image = one_layer(registry)
+    registry.fault(image.layers[0], cut=100_000, times=1)
+    registry.fault(image.layers[0], status=403)
+    assert isinstance(transfers.pull(f"{registry.host}/team/app").error, Refused)
+    assert transfers.partial() == {image.layers[0].replace(":", "-"): 100_000}
+
+
 def test_a_full_disk(registry: FaultRegistry, transfers: Transfers, monkeypatch: pytest.MonkeyPatch) -> None:
     image = one_layer(registry)
 
@@ -625,7 +635,7 @@ def test_a_full_disk(registry: FaultRegistry, transfers: Transfers, monkeypatch:
 
     monkeypatch.setattr("pyker.registry.downloads.os.pwrite", full)
     outcome = transfers.pull(f"{registry.host}/team/app")
-    assert type(outcome.error) is SystemFailure
+    assert type(outcome.error) is NoSpace
     assert str(outcome.error).endswith(": no space left on device")
     assert transfers.partial() == {}
     assert len(registry.asked(image.layers[0])) == 1
