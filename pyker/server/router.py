@@ -1,6 +1,6 @@
 """The router: items of method, URL and handler, with and without a version before the path.
 
-A variable stands for one part of the path; ``{name:.*}`` also takes slashes, and as little as the rest allows.
+A variable stands for one part of the path; ``{name:.*}`` also takes slashes, as image names have them.
 Seed: "Docker Server": each item has a method, a URL and a handler.
 """
 

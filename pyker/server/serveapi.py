@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pyker.server")
 
-STACK_SIZE = 512 << 10
+STACK_SIZE = 2 << 20
 _HTTP_ON_TLS = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
 _TLS_HANDSHAKE = b"\x16"
 _PEEK_TIMEOUT_S = 10.0
@@ -61,7 +61,7 @@ class ApiServer:
     def _run(self, lobby: Lobby, ctx: JobContext) -> None:
         self._server.lobby = lobby
         forget = ctx.cancel.on_cancel(lobby.stop)
-        # Handlers are not deep in C; the address space of a thread's usual 8 MiB would only be in the way.
+        # Deeply nested JSON must meet the interpreter's recursion limit before the end of the stack.
         threading.stack_size(STACK_SIZE)
         self.ready.set()
         try:

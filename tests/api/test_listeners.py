@@ -109,6 +109,8 @@ def test_one_server_on_several_hosts(tmp_path: Path) -> None:
 
 # TLS.
 
+needs_openssl = pytest.mark.requires("openssl")
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
@@ -143,6 +145,7 @@ def _context(authority: Authority, name: str = "") -> ssl.SSLContext:
     return context
 
 
+@needs_openssl
 def test_a_client_with_a_certificate_is_known_by_its_name(tls_api: Api, authority: Authority) -> None:
     actors: list[str] = []
     tls_api.on(StartContainer, lambda job, ctx: actors.append(str(ctx.actor)))
@@ -154,6 +157,7 @@ def test_a_client_with_a_certificate_is_known_by_its_name(tls_api: Api, authorit
     assert actors == ["cn=alice"]
 
 
+@needs_openssl
 def test_a_client_without_a_certificate_gets_nothing(tls_api: Api, authority: Authority) -> None:
     with socket.create_connection(("127.0.0.1", _port(tls_api)), TIMEOUT_S) as sock:
         with pytest.raises((ssl.SSLError, ConnectionError)):
@@ -163,6 +167,7 @@ def test_a_client_without_a_certificate_gets_nothing(tls_api: Api, authority: Au
                 raise ConnectionResetError
 
 
+@needs_openssl
 def test_a_certificate_of_another_authority_gets_nothing(tls_api: Api, authority: Authority, tmp_path: Path) -> None:
     stranger = Authority(tmp_path / "other")
     certificate, key = stranger.issue("mallory", server=False)
@@ -176,12 +181,14 @@ def test_a_certificate_of_another_authority_gets_nothing(tls_api: Api, authority
                 raise ConnectionResetError
 
 
+@needs_openssl
 def test_plain_http_on_a_tls_port_is_told_so(tls_api: Api) -> None:
     with socket.create_connection(("127.0.0.1", _port(tls_api)), TIMEOUT_S) as sock:
         sock.sendall(b"GET /_ping HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"Client sent an HTTP request to an HTTPS server." in Wire(sock).rest()
 
 
+@needs_openssl
 def test_output_goes_on_after_a_tls_half_close(tls_api: Api, authority: Authority) -> None:
     """close_notify ends input only: `docker run -i` over TLS would lose its output otherwise."""
 
@@ -238,6 +245,7 @@ def test_output_goes_on_after_a_tls_half_close(tls_api: Api, authority: Authorit
         assert received[: len(payload)] == payload
 
 
+@needs_openssl
 def test_both_directions_at_once_over_tls(tls_api: Api, authority: Authority) -> None:
     total = 4 << 20
 

@@ -157,6 +157,8 @@ def test_create_reads_names_in_any_case_and_null_as_zero(api: Api) -> None:
     [
         (b"", "got EOF while reading request body"),
         (b"xyz", "invalid character 'x' looking for beginning of value"),
+        (b"[" * 100_000, "exceeded max depth"),
+        (b'{"a":' * 100_000, "exceeded max depth"),
         (b"{", "unexpected EOF"),
         (b'{"Image": "bb', "unexpected EOF"),
         (b"{}", "Config cannot be empty in order to create a container"),
