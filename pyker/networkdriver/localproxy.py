@@ -8,6 +8,7 @@ One thread with epoll serves all of them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -235,6 +236,10 @@ class LocalProxy:
             client, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                time.sleep(0.1)  # the caller stays in the queue; asking again at once would only spin
+            raise
         client.setblocking(False)
         try:
             number = socket.IPPROTO_SCTP if target.protocol == "sctp" else 0
@@ -261,7 +266,7 @@ class LocalProxy:
     def _relay(self, connection: _Connection, end: socket.socket, events: int) -> None:
         try:
             if not connection.connected:
-                if end is connection.server:
+                if end is connection.server and events & (select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP):
                     if number := connection.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                         raise OSError(number, os.strerror(number))
                     connection.connected = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -61,7 +62,13 @@ def forwarded() -> list[Any]:
     ]
 
 
-def test_a_port_is_reached_from_everywhere(daemons: Bench, outside: str) -> None:
+@pytest.mark.parametrize("bridged", ["0", "1"])
+def test_a_port_is_reached_from_everywhere(daemons: Bench, outside: str, bridged: str) -> None:
+    """Whether frames within the bridge pass the firewall (br_netfilter) or not."""
+    switch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+    if os.path.exists(switch):
+        with open(switch, "w") as stream:
+            stream.write(bridged)
     with daemons.running() as networks:
         asked = request(ports={"80/tcp": publish("8080")}, exposed=("80/tcp", "81/tcp"))
         web, other = networks.allocate(asked), networks.allocate(request())
@@ -166,6 +173,17 @@ def test_udp_both_ways(daemons: Bench, outside: str) -> None:
                         assert said == word
                         server.sendto(b"re: " + said, peer)
                         assert client.recv(100) == b"re: " + word
+
+
+def test_sctp_is_published_too(daemons: Bench) -> None:
+    with daemons.running() as networks:
+        asked = request(ports={"80/sctp": publish("8080", "0.0.0.0"), "80/tcp": publish("8080", "0.0.0.0")})
+        networks.allocate(asked)
+        assert [{"concat": ["sctp", 8080]}, {"concat": ["172.17.0.2", 80]}] in forwarded()
+        with pytest.raises(SystemFailure, match="port is already allocated"):
+            networks.allocate(request(ports={"80/sctp": publish("8080")}))
+        networks.release(asked.container_id)
+        assert forwarded() == []
 
 
 def test_a_udp_sender_that_never_stops_reaches_the_next_container(daemons: Bench, outside: str) -> None:
@@ -389,3 +407,42 @@ def test_a_published_port_crosses_from_one_network_to_another(daemons: Bench) ->
         with pytest.raises(OSError):
             ask(web.endpoints["n1"].ip_address, 80, netns_path=asker.netns_path)
         stop(server)
+
+
+def test_many_rounds_leave_no_trace(daemons: Bench) -> None:
+    with daemons.running(BridgeOptions(pool_size=2)) as networks:
+        first = request(ports={"80/tcp": publish(), "81/udp": publish()})
+        networks.allocate(first)
+        networks.release(first.container_id)
+        networks.settle()
+        descriptors, links, pins = len(os.listdir("/proc/self/fd")), len(link_names()), len(daemons.pins())
+
+        done: list[int] = []
+
+        def rounds(number: int) -> None:
+            for turn in range(20):
+                asked = request(
+                    "none" if turn % 5 == 4 else "bridge",
+                    ports={"80/tcp": publish(str(9000 + number)), "81/udp": publish()},
+                )
+                networks.allocate(asked)
+                if asked.mode == "bridge":
+                    with pytest.raises(SystemFailure):
+                        networks.allocate(request(ports={"81/udp": publish(), **asked.ports}))
+                done.append(turn)
+                networks.release(asked.container_id)
+
+        threads = [threading.Thread(target=rounds, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(done) == 80
+        networks.settle()
+        assert forwarded() == []
+        assert (len(link_names()), len(daemons.pins())) == (links, pins)
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        with sqlite3.connect(f"file:{daemons.root}/network/networks.db?mode=ro", uri=True) as database:
+            assert database.execute("SELECT count(*) FROM addresses").fetchone() == (0,)
+        database.close()
+        assert networks.allocate(request()).endpoints["bridge"].ip_address == "172.17.0.2"
