@@ -73,7 +73,7 @@ class _LayersWork:
             work.applied.set()
 
     def keeps(self) -> bool:
-        """Whether the other layers' parts are worth keeping: not when the disk is full, nor for an image that is bad."""
+        """Whether what came of the other layers is worth keeping: not on a full disk, nor of a bad image."""
         error = self.failure
         full = isinstance(error, NoSpace) or (isinstance(error, KernelError) and error.errno == errno.ENOSPC)
         return not full and not isinstance(error, Corrupt)

@@ -52,11 +52,11 @@ class Reference:
 
     @property
     def familiar_name(self) -> str:
-        """The name as a user types it: ``busybox``."""
-        if self.domain != DEFAULT_DOMAIN:
+        """The name as a user types it: ``busybox``. It is the whole name where the short one would mean another."""
+        first, slash, rest = self.path.partition("/")
+        if self.domain != DEFAULT_DOMAIN or (slash and _is_domain(first)):
             return self.name
-        short = self.path.removeprefix(_OFFICIAL)
-        return self.path if "/" in short else short
+        return rest if first + slash == _OFFICIAL and "/" not in rest else self.path
 
     @property
     def _suffix(self) -> str:
@@ -178,7 +178,7 @@ def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if not slash:
         return DEFAULT_DOMAIN, _OFFICIAL + text
-    if first == "localhost" or "." in first or ":" in first or first.lower() != first:
+    if _is_domain(first):
         domain, remainder = first, rest
     else:
         domain, remainder = DEFAULT_DOMAIN, text
@@ -187,3 +187,7 @@ def _split_domain(text: str) -> tuple[str, str]:
     if domain == DEFAULT_DOMAIN and "/" not in remainder:
         remainder = _OFFICIAL + remainder
     return domain, remainder
+
+
+def _is_domain(first: str) -> bool:
+    return first == "localhost" or "." in first or ":" in first or first.lower() != first

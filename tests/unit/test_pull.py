@@ -592,7 +592,7 @@ def test_a_registry_that_never_answers_does_not_hold_a_client(
 def test_one_bad_layer_stops_the_others(registry: FaultRegistry, transfers: Transfers) -> None:
     image = registry.add_image("app", [make_tar({"data": noise(300_000, seed)}) for seed in range(3)])
     slow = registry.fault(image.layers[0], hold=threading.Event(), hold_after=1000)
-    registry.fault(image.layers[2], corrupt=True)
+    registry.fault(image.layers[2], corrupt=True, hold=slow.reached)
     outcome = transfers.start_pull(f"{registry.host}/app").outcome(4)
     assert slow.reached.is_set()
     assert str(outcome.error) == f"filesystem layer verification failed for digest {image.layers[2]}"
@@ -613,7 +613,7 @@ def test_layers_are_applied_in_order_whatever_comes_first(registry: FaultRegistr
 def test_a_bad_layer_takes_the_others_parts_with_it(registry: FaultRegistry, transfers: Transfers) -> None:
     image = registry.add_image("app", [make_tar({"data": noise(300_000, seed)}) for seed in range(3)])
     slow = registry.fault(image.layers[0], hold=threading.Event(), hold_after=1000)
-    registry.fault(image.layers[2], corrupt=True)
+    registry.fault(image.layers[2], corrupt=True, hold=slow.reached)
     assert isinstance(transfers.start_pull(f"{registry.host}/app").outcome(4).error, Corrupt)
     assert slow.reached.is_set()
     assert transfers.partial() == {}

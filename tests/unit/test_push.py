@@ -88,9 +88,9 @@ def test_the_second_push_sends_no_layer(registry: FaultRegistry, transfers: Tran
     first = transfers.push(f"{registry.host}/team/app", "1")
     registry.requests.clear()
     second = transfers.push(f"{registry.host}/team/app", "1")
-    assert [line for line in second.lines if line.endswith("Layer already exists")] == [
+    assert {line for line in second.lines if line.endswith("Layer already exists")} == {
         line.replace("Preparing", "Layer already exists") for line in second.lines[1:3]
-    ]
+    }
     assert second.lines[-1] == first.lines[-1]
     assert registry.asked("uploads") == []
 

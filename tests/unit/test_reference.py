@@ -23,6 +23,8 @@ SHA = "sha256:" + "a" * 64
         ("index.docker.io/a/b:2", "docker.io/a/b:2", "a/b:2"),
         ("docker.io/library/a/b", "docker.io/library/a/b", "library/a/b"),
         ("localhost/x", "localhost/x", "localhost/x"),
+        ("docker.io/localhost/x", "docker.io/localhost/x", "docker.io/localhost/x"),
+        ("docker.io/a.b/x", "docker.io/a.b/x", "docker.io/a.b/x"),
         ("localhost:5000/x", "localhost:5000/x", "localhost:5000/x"),
         ("127.0.0.1:5000/team/bb:1", "127.0.0.1:5000/team/bb:1", "127.0.0.1:5000/team/bb:1"),
         ("[::1]:5000/x", "[::1]:5000/x", "[::1]:5000/x"),
