@@ -54,10 +54,11 @@ class Launcher:
 
     def send(self, request: ToLauncher, fds: tuple[int, ...]) -> None:
         """Pass a request on; its answer arrives at the first of ``fds``. Raises: Unavailable."""
+        channel = self._live_channel()
         try:
-            handshake.send(self._live_channel(), request, fds)
+            handshake.send(channel, request, fds)
         except Unavailable:
-            handshake.send(self._live_channel(replace=True), request, fds)
+            handshake.send(self._live_channel(instead_of=channel), request, fds)
 
     def call(self, request: ToLauncher) -> list[int]:
         """Send a request and wait for its answer; returns the descriptors that came with it, owned by the caller.
@@ -97,12 +98,13 @@ class Launcher:
             self._closed = True
             self._drop()
 
-    def _live_channel(self, *, replace: bool = False) -> Socket:
+    def _live_channel(self, *, instead_of: Socket | None = None) -> Socket:
+        """The channel to the launcher, which is started if there is none, or none but ``instead_of``."""
         with self._lock:
             if self._closed:
                 raise Unavailable("the launcher is closed")
-            if self._channel is not None and self._process is not None:
-                if not replace or self._process.poll() is None:
+            if self._channel is not None:
+                if self._channel is not instead_of:
                     return self._channel
                 self._drop()
             return self._start()

@@ -294,6 +294,23 @@ def set_name(name: str) -> None:
         raise _error("prctl")
 
 
+def set_title(title: str) -> None:
+    """Overwrite the arguments that ``ps -f`` shows of this process and of children forked from now on.
+
+    Cut at the room that the real arguments took. Source: proc_pid_stat(5) arg_start, arg_end.
+    """
+    if not _argument_area:
+        with open("/proc/self/stat", "rb", buffering=0) as stat:
+            fields = stat.read().rpartition(b")")[2].split()
+        _argument_area.extend((int(fields[45]), int(fields[46])))
+    start, end = _argument_area
+    size = end - start
+    ctypes.memmove(start, _encode(title)[: size - 1].ljust(size, b"\0"), size)
+
+
+_argument_area: list[int] = []
+
+
 def sethostname(name: Path) -> None:
     """Set the host name of the caller's UTS namespace. Source: sethostname(2)."""
     raw = _encode(name)
