@@ -15,7 +15,6 @@ from pyker.client.failure import Failure
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     from pyker.client.transport import Connection
 
@@ -91,104 +90,6 @@ def stdout_bytes(data: bytes) -> None:
 def stderr_bytes(data: bytes) -> None:
     """To our stderr."""
     write_all(2, data)
-
-
-class RawTerminal:
-    """While open, every key goes to the container: no echo, no line editing, no signals. A context manager."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._saved: list[Any] | None = None
-
-    def __enter__(self) -> RawTerminal:
-        import termios
-
-        saved = termios.tcgetattr(self._descriptor)
-        mode = termios.tcgetattr(self._descriptor)
-        mode[0] &= ~(
-            termios.IGNBRK
-            | termios.BRKINT
-            | termios.PARMRK
-            | termios.ISTRIP
-            | termios.INLCR
-            | termios.IGNCR
-            | termios.ICRNL
-            | termios.IXON
-        )
-        mode[1] &= ~termios.OPOST
-        mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
-        mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-        mode[6][termios.VMIN] = 1
-        mode[6][termios.VTIME] = 0
-        termios.tcsetattr(self._descriptor, termios.TCSANOW, mode)
-        self._saved = saved
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import termios
-
-        if self._saved is not None:
-            termios.tcsetattr(self._descriptor, termios.TCSANOW, self._saved)
-            self._saved = None
-
-
-class Signals:
-    """Signals as bytes on a pipe, so that the poll loop sees them. A context manager; handlers are restored."""
-
-    IGNORED = ("SIGCHLD", "SIGPIPE", "SIGURG", "SIGKILL", "SIGSTOP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT")
-    FAULTS = ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS", "SIGPROF", "SIGVTALRM")
-
-    def __init__(self, *, active: bool = True) -> None:
-        self._active = active
-        self._previous: dict[int, Any] = {}
-        self._ends: tuple[int, int] = (-1, -1)
-
-    def __enter__(self) -> Signals:
-        import signal
-
-        if not self._active:
-            return self
-        self._ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        skipped = {getattr(signal, name) for name in (*self.IGNORED, *self.FAULTS) if hasattr(signal, name)}
-        for number in range(1, 32):
-            if number not in skipped:
-                self._previous[number] = signal.signal(number, _ignore)
-        signal.set_wakeup_fd(self._ends[1], warn_on_full_buffer=False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        import signal
-
-        if not self._active:
-            return
-        signal.set_wakeup_fd(-1)
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        for end in self._ends:
-            os.close(end)
-
-    def fileno(self) -> int:
-        return self._ends[0]
-
-    def take(self) -> bytes:
-        """The numbers of the signals that came."""
-        try:
-            return os.read(self._ends[0], 4096)
-        except BlockingIOError:
-            return b""
-
-
-def _ignore(_number: int, _frame: object) -> None:
-    """The wakeup descriptor carries the signal; nothing happens here."""
-
-
-def terminal_size(descriptor: int = 1) -> tuple[int, int]:
-    """(height, width); zeros where there is no terminal."""
-    try:
-        size = os.get_terminal_size(descriptor)
-    except OSError:
-        return 0, 0
-    return size.lines, size.columns
 
 
 def parse_keys(text: str) -> bytes:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def _attach(around: Surroundings, options: Options) -> int:
-    from pyker.client.commands.run import check_terminal, converse, exit_status
-    from pyker.client.streams import Signals
+    from pyker.client.conversation import check_terminal, converse, exit_status
+    from pyker.client.signals import Signals
 
     client = around.client
     name = options.arguments[0]

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def _exec(around: Surroundings, options: Options) -> int:
-    from pyker.client.commands.run import check_terminal, converse
-    from pyker.client.streams import Signals, terminal_size
+    from pyker.client.conversation import check_terminal, converse
+    from pyker.client.signals import Signals
+    from pyker.client.terminal import terminal_size
 
     name, command = options.arguments[0], options.arguments[1:]
     tty, detach = options.on("tty"), options.on("detach")

@@ -180,6 +180,10 @@ def _branch(
     note = f"  {record['Status']}: {record.get('Error')}" if record.get("Status") == "failed" else ""
     lines.append((f"{first}{name} {subject}".rstrip(), part, took(record), note))
     below = children.get(str(record.get("ID")), []) if depth < MAX_DEPTH else []
+    stages = list((record.get("Stages") or {}).items())
+    for index, (stage, spent) in enumerate(stages):
+        last = index == len(stages) - 1 and not below
+        lines.append((rest + ("└╴" if last else "├╴") + str(stage), "", f"{int(spent) / 1e6:.1f} ms", ""))
     for index, child in enumerate(below):
         last = index == len(below) - 1
         _branch(

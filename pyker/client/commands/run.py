@@ -6,19 +6,16 @@ Source: seed, "docker run"; Docker API POST /containers/create and what follows 
 from __future__ import annotations
 
 import os
-import sys
 
 from pyker.client.command import Command
 from pyker.client.container.flags import RUN_ONLY, SHARED
 from pyker.client.failure import DaemonFailure, Failure, Unreachable
-from pyker.client.transport import quote_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyker.client.flags import Options
-    from pyker.client.streams import Signals
     from pyker.client.surroundings import Surroundings
     from pyker.client.transport import Response
 
@@ -33,6 +30,8 @@ def _run(around: Surroundings, options: Options) -> int:
     streams = options.items("attach")
     if options.on("detach") and streams:
         raise Failure("conflicting options: cannot specify both --attach and --detach", 1)
+    from pyker.client.conversation import check_terminal
+
     with_daemon(around)
     body = _body(around, options, "run")
     if options.on("detach"):
@@ -61,16 +60,10 @@ def with_daemon(around: Surroundings) -> None:
         around.client.negotiate()
 
 
-def check_terminal(stdin: bool, tty: bool) -> None:
-    """Raises Failure if a terminal is wanted for input that is none."""
-    if stdin and tty and not os.isatty(0):
-        raise Failure("the input device is not a TTY", 1)
-
-
 def _body(around: Surroundings, options: Options, command: str) -> dict[str, Any]:
     from pyker.client.container.body import build_body
     from pyker.client.session import version_key
-    from pyker.client.streams import terminal_size
+    from pyker.client.terminal import terminal_size
 
     if options.text("pull") not in PULL_POLICIES:
         raise Failure(
@@ -204,7 +197,8 @@ def _fill_cidfile(claimed: tuple[str, int], identifier: str) -> None:
 
 
 def _start(around: Surroundings, options: Options, body: dict[str, Any], identifier: str) -> int:
-    from pyker.client.streams import Signals
+    from pyker.client.conversation import converse, exit_status
+    from pyker.client.signals import Signals
 
     path = f"/containers/{identifier}"
     attached = [name for name in ("stdin", "stdout", "stderr") if body[f"Attach{name.capitalize()}"]]
@@ -256,123 +250,6 @@ def start_exit_code(text: str) -> int:
     if "permission denied" in text or "is a directory" in text:
         return NOT_EXECUTABLE
     return REFUSED
-
-
-def converse(
-    around: Surroundings,
-    identifier: str,
-    stream: Response,
-    signals: Signals,
-    attached: list[str],
-    *,
-    tty: bool,
-    proxy: bool,
-    detach_keys: str = "",
-    resize_path: str = "",
-) -> bool:
-    """Carry bytes, sizes and signals until the output ends. Returns whether the daemon saw the detach keys."""
-    from contextlib import ExitStack
-
-    from pyker.client.streams import Attachment, RawTerminal
-
-    wants_input = "stdin" in attached
-    attachment = Attachment(
-        stream.connection,
-        stdin=0 if wants_input else -1,
-        output="stdout" in attached or "stderr" in attached,
-        tty=tty,
-        content_type=stream.headers.get("content-type", ""),
-        detach_keys=detach_keys,
-    )
-    resize = resize_path or f"/containers/{identifier}/resize"
-    sized = tty and os.isatty(1)
-
-    def react() -> bool:
-        import signal
-
-        for number in signals.take():
-            if number == signal.SIGWINCH:
-                if sized:
-                    send_size(around, resize)
-            elif proxy:
-                _forward(around, identifier, number)
-            elif number in (signal.SIGINT, signal.SIGTERM):
-                raise KeyboardInterrupt
-        return False
-
-    attachment.watch(signals.fileno(), react)
-    with ExitStack() as stack:
-        if tty and wants_input and os.isatty(0):
-            stack.enter_context(RawTerminal(0))
-        if sized:
-            first_size(around, resize)
-        attachment.run()
-    stream.connection.close()
-    return attachment.detached
-
-
-def _forward(around: Surroundings, identifier: str, number: int) -> None:
-    import signal
-
-    name = signal.Signals(number).name
-    try:
-        around.client.call("POST", f"/containers/{quote_path(identifier)}/kill", {"signal": name.removeprefix("SIG")})
-    except Failure as failure:
-        if around.debug:
-            around.err(f"cannot hand on {name}: {failure.message}")
-
-
-def send_size(around: Surroundings, path: str) -> bool:
-    """Tell the daemon our terminal's size; False if it would not take it yet."""
-    from pyker.client.streams import terminal_size
-
-    height, width = terminal_size()
-    if height == 0 and width == 0:
-        return True
-    try:
-        around.client.call("POST", path, {"h": str(height), "w": str(width)})
-    except Failure:
-        return False
-    return True
-
-
-def first_size(around: Surroundings, path: str) -> None:
-    """The size right after the start: the terminal may not be there yet, so ask up to ten times."""
-    import time
-
-    for attempt in range(10):
-        if send_size(around, path):
-            return
-        time.sleep(0.01 * (attempt + 1))
-    around.err("failed to resize tty, using default size")
-
-
-def exit_status(waiting: Response, around: Surroundings, identifier: str, signals: Signals, *, proxy: bool) -> int:
-    """What the container ended with. Signals that come meanwhile go to it, too."""
-    import select
-    import signal
-
-    poll = select.poll()
-    poll.register(waiting.fileno(), select.POLLIN)
-    if signals.fileno() >= 0:
-        poll.register(signals.fileno(), select.POLLIN)
-    while not waiting.ready:
-        events = poll.poll()
-        for number in signals.take():
-            if proxy and number != signal.SIGWINCH:
-                _forward(around, identifier, number)
-            elif number in (signal.SIGINT, signal.SIGTERM):
-                raise KeyboardInterrupt
-        if any(descriptor == waiting.fileno() for descriptor, _ in events):
-            break
-    answer = waiting.json()
-    if not isinstance(answer, dict):
-        raise Failure("the daemon's answer to wait cannot be read", REFUSED)
-    error = (answer.get("Error") or {}).get("Message") or ""
-    if error:
-        sys.stderr.write(f"Error waiting for container: {error}\n")
-        return REFUSED
-    return int(answer.get("StatusCode") or 0)
 
 
 COMMANDS = {

@@ -37,8 +37,8 @@ def _start(around: Surroundings, options: Options) -> int:
 
 
 def _start_attached(around: Surroundings, options: Options) -> int:
-    from pyker.client.commands.run import check_terminal, converse, exit_status
-    from pyker.client.streams import Signals
+    from pyker.client.conversation import check_terminal, converse, exit_status
+    from pyker.client.signals import Signals
 
     client = around.client
     view = client.json("GET", container_path(options.arguments[0], "json"))
