@@ -73,6 +73,21 @@ def read(path: str) -> str:
         return ""
 
 
+def fields(folder: str, *names: str) -> list[str]:
+    """The text of each of the small files ``names``, as ``read`` gives it."""
+    return [read(os.path.join(folder, name)) for name in names]
+
+
+def remove_record(path: str) -> None:
+    """Delete a folder of small files; it need not be there."""
+    try:
+        for name in os.listdir(path):
+            os.unlink(os.path.join(path, name))
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+
+
 def leftovers(folder: str) -> list[str]:
     """Paths of files that ``replace`` did not finish."""
     return [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".tmp")]

@@ -172,13 +172,7 @@ class ImageStore:
         except FileNotFoundError:
             pass
         durable.sync_folder(self._content)
-        folder = os.path.join(self._metadata, _hex(image_id))
-        try:
-            for name in os.listdir(folder):
-                os.unlink(os.path.join(folder, name))
-            os.rmdir(folder)
-        except FileNotFoundError:
-            pass
+        durable.remove_record(os.path.join(self._metadata, _hex(image_id)))
 
     def _load(self) -> None:
         """Read every configuration whose digest is right and whose layers are here; drop the others, and say so."""

@@ -1,8 +1,7 @@
 """Layers: what an image is stacked from, and the writable one on top for each container.
 
 ``layerdb/sha256/<chain-id>/{diff,cache-id,parent,size,tar-split.json.gz}`` records a layer that the graphdriver keeps
-as ``cache-id``; ``layerdb/mounts/<container>/{mount-id,init-id,parent}`` a container's. A layer lives while a layer
-above it, an image, a container or a running pull refers to it.
+as ``cache-id``. A layer lives while a layer above it, an image, a container or a running pull refers to it.
 """
 
 from __future__ import annotations
@@ -21,18 +20,15 @@ from pyker.errors import Corrupt, KernelError, NotFound
 from pyker.graph import durable
 from pyker.graph.host import HOST_CHAIN
 from pyker.graph.tarstream import TarStream
-from pyker.graphdriver import initlayer
-from pyker.graphdriver.archive.contents import content_size
+from pyker.graph.writable import WritableLayers
 from pyker.graphdriver.archive.pool import WorkerPool
 from pyker.graphdriver.base import GraphDriver, RootfsSpec
-from pyker.libcontainer import syscalls
 from pyker.types.ids import CacheId, ChainId, ContainerId, DiffId
 
 log = logging.getLogger(__name__)
 
 _SPLIT = "tar-split.json.gz"
 _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_OPEN_TREE_CLONE = 1
 
 
 def chain_id(parent: ChainId | None, diff_id: DiffId) -> ChainId:
@@ -61,33 +57,23 @@ class Layer:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Writable:
-    mount_id: CacheId
-    init_id: CacheId
-    top: ChainId | None
-
-
 class LayerStore:
     """Keeps layers under ``root`` (``image/<driver>/layerdb``), with ``driver``. Thread-safe."""
 
     def __init__(self, root: str, driver: GraphDriver, *, hidden: str = "") -> None:
         self._root = root
         self._sha256 = os.path.join(root, "sha256")
-        self._mounts = os.path.join(root, "mounts")
         self._tmp = os.path.join(root, "tmp")
         self._driver = driver
-        self._hidden = hidden
         self._workers = WorkerPool()
         self._lock = threading.RLock()
         self._layers: dict[ChainId, Layer] = {}
-        self._writable: dict[ContainerId, _Writable] = {}
+        self._writable = WritableLayers(os.path.join(root, "mounts"), driver, hidden=hidden)
         self._references: Counter[ChainId] = Counter()
         self._holds = 0
         self._under_way: dict[ChainId, threading.Lock] = {}
-        self._ready_init: set[CacheId] = set()
         self._unsynced = False
-        for folder in (self._sha256, self._mounts, self._tmp):
+        for folder in (self._sha256, self._tmp):
             os.makedirs(folder, 0o755, exist_ok=True)
         self._load()
 
@@ -212,100 +198,38 @@ class LayerStore:
 
     def create_rw(self, container_id: ContainerId, top: ChainId | None, storage_opt: dict[str, str]) -> None:
         """Make a container's layer on top of ``top``. Raises NotFound if the layer is not here."""
-        mount_id = CacheId(secrets.token_hex(32))
-        if top == HOST_CHAIN:
-            init_id = CacheId("")
-            self._create_host(mount_id)
-        else:
-            if top is not None and self.retain(top) is None:
-                raise NotFound(f"layer {top} does not exist")
-            try:
-                below = [layer.cache_id for layer in self.chain(top)]
-                init_id = self._init_layer(top, below)
-                self._driver.create_rw(mount_id, [init_id, *below], storage_opt=storage_opt)
-            except BaseException:
-                if top is not None:
-                    self.release(top)
-                raise
-        folder = os.path.join(self._mounts, container_id)
-        os.mkdir(folder, 0o755)
-        durable.write(os.path.join(folder, "mount-id"), mount_id)
-        if init_id:
-            durable.write(os.path.join(folder, "init-id"), init_id)
-        if top is not None:
-            durable.write(os.path.join(folder, "parent"), top)
-        self._writable[container_id] = _Writable(mount_id, init_id, top)
+        if top is not None and self.retain(top) is None:
+            raise NotFound(f"layer {top} does not exist")
+        try:
+            self._writable.create(container_id, top, [layer.cache_id for layer in self.chain(top)], storage_opt)
+        except BaseException:
+            if top is not None:
+                self.release(top)
+            raise
 
     def create_host_rw(self, container_id: ContainerId) -> None:
         """Make a container's layer over the machine's own root file system."""
-        self.create_rw(container_id, HOST_CHAIN, {})
+        self._writable.create_host(container_id)
 
     def rootfs(self, container_id: ContainerId, *, readonly: bool = False) -> RootfsSpec:
-        """Describe the container's root file system."""
-        layer = self._rw(container_id)
-        if layer.top == HOST_CHAIN:
-            return self._driver.host_rootfs(layer.mount_id)
-        below = [lower.cache_id for lower in self.chain(layer.top)]
-        return self._driver.rootfs(layer.mount_id, [layer.init_id, *below], readonly=readonly)
+        """Describe the container's root file system. Raises NotFound."""
+        top = self._writable.get(container_id).top
+        below = [] if top == HOST_CHAIN else [layer.cache_id for layer in self.chain(top)]
+        return self._writable.rootfs(container_id, below, readonly=readonly)
 
     def remove_rw(self, container_id: ContainerId) -> None:
         """Free the container's layer. Removing what is not there is not an error."""
-        layer = self._writable.get(container_id)
-        if layer is None:
-            return
-        self._driver.remove(layer.mount_id)
-        if layer.init_id == f"{layer.mount_id}-init":
-            # Made by the reference engine, for this container alone.
-            self._driver.remove(layer.init_id)
-        self._remove_folder(os.path.join(self._mounts, container_id))
-        self._writable.pop(container_id, None)
-        if layer.top is not None and layer.top != HOST_CHAIN:
-            self.release(layer.top)
+        top = self._writable.remove(container_id)
+        if top is not None and top != HOST_CHAIN:
+            self.release(top)
 
     def containers(self) -> list[ContainerId]:
         """The containers that have a layer here."""
-        return list(self._writable)
+        return [container_id for container_id, _ in self._writable.tops()]
 
     def size_rw(self, container_id: ContainerId) -> int:
         """Bytes in what the container has written; for a driver without a union, what it has beyond its image."""
-        layer = self._rw(container_id)
-        size = content_size(self._driver.diff_path(layer.mount_id))
-        if self._driver.whiteout_style() == "none" and layer.init_id:
-            size = max(0, size - content_size(self._driver.diff_path(layer.init_id)))
-        return size
-
-    def _rw(self, container_id: ContainerId) -> _Writable:
-        layer = self._writable.get(container_id)
-        if layer is None:
-            raise NotFound(f"the container {container_id} has no layer")
-        return layer
-
-    def _init_layer(self, top: ChainId | None, below: list[CacheId]) -> CacheId:
-        """The shared layer of mount points above ``top``; made when the first container asks for it."""
-        seed = hashlib.sha256(f"init {top or 'scratch'}".encode()).hexdigest()
-        init_id = CacheId(f"{seed}-init")
-        if init_id in self._ready_init:
-            return init_id
-        with self._chain_lock(ChainId(init_id)):
-            if init_id not in self._ready_init:
-                folder = self._driver.create(init_id, below)
-                union = self._driver.whiteout_style() == "overlay"
-                initlayer.populate(folder, [self._driver.diff_path(c) for c in below] if union else [folder])
-                self._driver.commit(init_id)
-                self._ready_init.add(init_id)
-        return init_id
-
-    def _create_host(self, mount_id: CacheId) -> None:
-        folder = self._driver.create_host_rw(mount_id)
-        # A clone of the mount alone: what is mounted below "/" is not part of the view.
-        root = syscalls.open_tree(-100, "/", _OPEN_TREE_CLONE | os.O_CLOEXEC)
-        try:
-            view = [f"/proc/self/fd/{root}"]
-            initlayer.populate(folder, view)
-            if self._hidden:
-                initlayer.hide(folder, os.path.realpath(self._hidden), view)
-        finally:
-            os.close(root)
+        return self._writable.size(container_id)
 
     # Below this line: how it is done
 
@@ -403,7 +327,7 @@ class LayerStore:
 
     def _abandon(self, cache_id: CacheId, work: str) -> None:
         self._driver.remove(cache_id)
-        self._remove_folder(work)
+        durable.remove_record(work)
 
     def _collect(self, chain_id: ChainId) -> list[ChainId]:
         """Remove the layer if nothing refers to it, then the one below, and so on. The lock is held."""
@@ -415,11 +339,8 @@ class LayerStore:
                 break
             del self._references[current]
             # The record first: a folder without one is a leftover that start-up removes.
-            self._remove_folder(self._folder(current))
-            seed = hashlib.sha256(f"init {current}".encode()).hexdigest()
-            init_id = CacheId(f"{seed}-init")
-            self._ready_init.discard(init_id)
-            self._driver.remove(init_id)
+            durable.remove_record(self._folder(current))
+            self._writable.forget_image(current)
             self._driver.remove(layer.cache_id)
             gone.append(current)
             current = layer.parent
@@ -427,20 +348,10 @@ class LayerStore:
                 self._references[current] -= 1
         return gone
 
-    @staticmethod
-    def _remove_folder(path: str) -> None:
-        """Delete a record: a folder of small files."""
-        try:
-            for name in os.listdir(path):
-                os.unlink(os.path.join(path, name))
-            os.rmdir(path)
-        except FileNotFoundError:
-            return
-
     def _load(self) -> None:
         """Read what is recorded; drop what is half there."""
         for name in os.listdir(self._tmp):
-            self._remove_folder(os.path.join(self._tmp, name))
+            durable.remove_record(os.path.join(self._tmp, name))
         found: dict[ChainId, Layer] = {}
         for name in os.listdir(self._sha256):
             layer = self._read(ChainId(f"sha256:{name}"))
@@ -450,24 +361,24 @@ class LayerStore:
         for name in os.listdir(self._sha256):
             if f"sha256:{name}" not in whole:
                 log.warning("dropping the incomplete layer sha256:%s", name)
-                self._remove_folder(os.path.join(self._sha256, name))
+                durable.remove_record(os.path.join(self._sha256, name))
         self._layers = whole
         for layer in whole.values():
             if layer.parent is not None:
                 self._references[layer.parent] += 1
-        certain = self._load_writable()
-        keep = {layer.cache_id for layer in whole.values()}
-        for writable in self._writable.values():
-            keep.update((writable.mount_id, writable.init_id))
+        certain = self._writable.load()
+        for container_id, top in self._writable.tops():
+            if top in whole:
+                self._references[top] += 1
+            elif top != HOST_CHAIN:
+                log.warning("the image of container %s has lost its layer %s", container_id, top)
         if certain:
-            for name in self._driver.prune(keep):
+            for name in self._driver.prune({layer.cache_id for layer in whole.values()} | self._writable.folders()):
                 log.info("removed the leftover %s of graphdriver %s", name, self._driver.name)
 
     def _read(self, chain: ChainId) -> Layer | None:
         folder = self._folder(chain)
-        diff, cache, size, parent = (
-            durable.read(os.path.join(folder, n)) for n in ("diff", "cache-id", "size", "parent")
-        )
+        diff, cache, size, parent = durable.fields(folder, "diff", "cache-id", "size", "parent")
         below = ChainId(parent) if parent else None
         if not (diff and cache and size.isdigit()) or chain_id(below, DiffId(diff)) != chain:
             return None
@@ -482,27 +393,3 @@ class LayerStore:
                 return False
             layer = found[layer.parent]
         return True
-
-    def _load_writable(self) -> bool:
-        """Read the containers' layers; False if one cannot be told, so that nothing unknown may be deleted."""
-        certain = True
-        for name in os.listdir(self._mounts):
-            folder = os.path.join(self._mounts, name)
-            mount_id, init_id, parent = (
-                durable.read(os.path.join(folder, n)) for n in ("mount-id", "init-id", "parent")
-            )
-            if not mount_id or not self._driver.exists(CacheId(mount_id)):
-                log.warning("the layer of container %s cannot be found: %s is empty or wrong", name, folder)
-                certain = certain and bool(mount_id)
-                continue
-            top = ChainId(parent) if parent else None
-            if top is not None and top != HOST_CHAIN:
-                if top not in self._layers:
-                    log.warning("the image of container %s has lost its layer %s", name, top)
-                else:
-                    self._references[top] += 1
-            self._writable[ContainerId(name)] = _Writable(CacheId(mount_id), CacheId(init_id), top)
-            if init_id and self._driver.exists(CacheId(init_id)):
-                # In use as a lower folder, perhaps by a running container: never made anew.
-                self._ready_init.add(CacheId(init_id))
-        return certain

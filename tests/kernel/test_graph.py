@@ -373,6 +373,19 @@ def test_a_container_record_that_is_empty_stops_the_sweep(rig: Rig, caplog: pyte
     assert rig.folders() == folders
 
 
+def test_a_container_whose_folder_is_gone(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    """A crash in the middle of its removal."""
+    image_id = rig.image(BASE)
+    container = ContainerId("c" * 64)
+    rig.graph.layers.create_rw(container, rig.graph.images.get(image_id).top, {})
+    rig.graph.driver.remove((rig.layerdb / "mounts" / container / "mount-id").read_text())  # type: ignore[arg-type]
+    with caplog.at_level(logging.WARNING):
+        rig.reopen()
+    assert container in caplog.text and os.listdir(rig.layerdb / "mounts") == []
+    rig.graph.delete_image(image_id)
+    assert rig.folders() == set()
+
+
 def test_the_database_is_made_again_from_the_files(rig: Rig) -> None:
     image_id = rig.image(BASE, MORE, name="bb:1")
     base, top = rig.graph.images.get(image_id).chain_ids

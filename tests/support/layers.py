@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pyker.graphdriver.archive import extract, tarsplit
 from pyker.graphdriver.archive.compression import decompressed
@@ -45,13 +46,13 @@ def assemble(folder: Path) -> bytes:
     """The tar that ``folder`` and its tar-split data give."""
     split = os.open(folder.parent / (folder.name + ".split"), os.O_RDONLY)
     root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    output = io.BytesIO()
+    output: list[bytes] = []
     try:
-        tarsplit.assemble(split, root, lambda data: output.write(data) and None)
+        tarsplit.assemble(split, root, output.append)
     finally:
         os.close(split)
         os.close(root)
-    return output.getvalue()
+    return b"".join(output)
 
 
 def members(*infos: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes], fmt: int = tarfile.PAX_FORMAT) -> bytes:
@@ -66,7 +67,7 @@ def members(*infos: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes], fmt: int = 
 
 
 def entry(
-    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644, **fields: object
+    name: str, kind: bytes = tarfile.REGTYPE, *, link: str = "", mode: int = 0o644, **fields: Any
 ) -> tarfile.TarInfo:
     """One member; ``fields`` are attributes of its TarInfo."""
     info = tarfile.TarInfo(name)
@@ -80,12 +81,12 @@ def entry(
     return info
 
 
-def file(name: str, data: bytes = b"", **fields: object) -> tuple[tarfile.TarInfo, bytes]:
+def file(name: str, data: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
     """A regular file."""
-    return entry(name, **fields), data  # type: ignore[arg-type]
+    return entry(name, **fields), data
 
 
-def folder(name: str, mode: int = 0o755, **fields: object) -> tarfile.TarInfo:
+def folder(name: str, mode: int = 0o755, **fields: Any) -> tarfile.TarInfo:
     """A folder."""
     return entry(name, tarfile.DIRTYPE, mode=mode, **fields)
 
@@ -95,7 +96,7 @@ def symlink(name: str, target: str) -> tarfile.TarInfo:
     return entry(name, tarfile.SYMTYPE, link=target, mode=0o777)
 
 
-def hardlink(name: str, target: str, **fields: object) -> tarfile.TarInfo:
+def hardlink(name: str, target: str, **fields: Any) -> tarfile.TarInfo:
     """A hard link."""
     return entry(name, tarfile.LNKTYPE, link=target, **fields)
 
