@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from signal import SIGKILL
 
 from pyker.errors import Conflict, NotFound, PykerError, SystemFailure, Unavailable
 from pyker.execdriver.base import Attachment, ContainerProcess, Process, Watcher
@@ -34,8 +36,10 @@ from pyker.libcontainer.launcher import Launcher
 from pyker.libcontainer.spec import ContainerSpec, ExitRecord, ProcessSpec, Resources
 from pyker.types.probe import Probe
 
-KILLED = 137
-NAMESPACES = {"mnt": "mnt", "uts": "uts", "ipc": "ipc", "pid": "pid", "net": "net", "cgroup": "cgroup"}
+log = logging.getLogger("pyker.execdriver")
+
+KILLED = 128 + SIGKILL
+NAMESPACES = ("mnt", "uts", "ipc", "pid", "net", "cgroup")
 
 
 class NativeProcess:
@@ -112,6 +116,15 @@ class NativeContainer(NativeProcess):
         self.cgroup_path = cgroup_path
         self.namespaces = namespaces
 
+    def signal(self, signum: int) -> None:
+        super().signal(signum)
+        if signum == SIGKILL and self.cgroup_path:
+            # In a frozen cgroup of version 1 even SIGKILL waits.
+            with contextlib.suppress(PykerError, OSError):
+                cgroup = self._cgroup()
+                if cgroup.frozen():
+                    cgroup.thaw()
+
     def _cgroup(self) -> Cgroup:
         if not self.cgroup_path:
             raise Conflict(f"container {self.container_id} has no cgroup of its own")
@@ -138,7 +151,6 @@ class _Watched:
     process: NativeProcess
     watcher: Watcher
     container_id: str = ""
-    done: bool = field(default=False)
 
 
 class NativeDriver:
@@ -260,7 +272,7 @@ class NativeDriver:
         _kill(state)
         if state.cgroup_path:
             _remove_cgroup(state.cgroup_path)
-        record = ExitRecord(exit_code=KILLED, signal=9, ended_ns=time.time_ns())
+        record = ExitRecord(exit_code=KILLED, signal=SIGKILL, ended_ns=time.time_ns())
         statefiles.write_exit(state_dir, record)
         statefiles.forget(state_dir)
         return record
@@ -364,8 +376,13 @@ class NativeDriver:
     def _listen(self) -> None:
         while not self._closed:
             for fd, _ in self._epoll.poll():
-                if fd != self._wake_read:
+                if fd == self._wake_read:
+                    continue
+                try:
                     self._event(fd)
+                except Exception:
+                    # One watcher's fault must not make us deaf to all others.
+                    log.exception("while telling what became of a process")
 
     def _event(self, fd: int) -> None:
         with self._lock:
@@ -382,8 +399,8 @@ class NativeDriver:
         except (EOFError, OSError):
             # The monitor was killed: what it watched cannot be waited for by anybody.
             with contextlib.suppress(NotFound, OSError):
-                watched.process.signal(9)
-            record = ExitRecord(exit_code=KILLED, signal=9, ended_ns=time.time_ns())
+                watched.process.signal(SIGKILL)
+            record = ExitRecord(exit_code=KILLED, signal=SIGKILL, ended_ns=time.time_ns())
         else:
             match message:
                 case Oom():
@@ -423,7 +440,7 @@ def _kill(state: statefiles.State) -> None:
         return
     try:
         if statefiles.start_time_of(state.pid) == state.start_time:
-            sc.pidfd_send_signal(pidfd, 9)
+            sc.pidfd_send_signal(pidfd, SIGKILL)
             select.select([pidfd], [], [], 10.0)
     except ProcessLookupError:
         return
@@ -435,5 +452,5 @@ def _remove_cgroup(path: str) -> None:
     cgroup = open_cgroup(path)
     for pid in cgroup.pids():
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, 9)
+            os.kill(pid, SIGKILL)
     cgroup.remove()

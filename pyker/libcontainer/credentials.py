@@ -7,6 +7,7 @@ when no_new_privs makes that possible.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from typing import NoReturn, Protocol
@@ -84,7 +85,7 @@ def assume_and_execute(
         os.makedirs(process.cwd, 0o755, exist_ok=True)
     warnings: tuple[str, ...] = ()
     if process.oom_score_adj is not None:
-        _write("/proc/self/oom_score_adj", str(process.oom_score_adj))
+        _write_proc("/proc/self/oom_score_adj", str(process.oom_score_adj))
     if process.rlimits:
         limits, warnings = rlimits.clip(process.rlimits, may_raise="CAP_SYS_RESOURCE" in capabilities.bounding_set())
         rlimits.apply(limits)
@@ -109,7 +110,7 @@ def assume_and_execute(
         signal.signal(signum, signal.SIG_DFL)
     os.umask(process.umask)
     path = command.find(process.args[0], env.get("PATH", command.DEFAULT_PATH))
-    sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
+    _seal_descriptors()
     stages.enter("exec")
     handshake.send(channel, Ready(stages.spent, warnings))
     if process.seccomp and process.no_new_privileges:
@@ -144,9 +145,23 @@ def _is_null(fd: int) -> bool:
     return os.fstat(fd).st_rdev == os.makedev(1, 3)
 
 
-def _write(path: str, text: str) -> None:
+def _write_proc(path: str, text: str) -> None:
+    """Write a file of procfs, having made sure that it is one: an image may have put another there (CVE-2025-52881)."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
+        if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
+            raise KernelError(f"security: {path} is not in procfs", stage="security")
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def _seal_descriptors() -> None:
+    """Nothing but the three streams is to outlive execve. All are close-on-exec already; this is the second lock."""
+    try:
+        sc.close_range(3, flags=sc.CLOSE_RANGE_CLOEXEC)
+    except OSError:
+        # Before Linux 5.11.
+        for fd in range(3, 1024):
+            with contextlib.suppress(OSError):
+                os.set_inheritable(fd, False)

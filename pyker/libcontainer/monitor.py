@@ -122,10 +122,11 @@ class Monitor:
         pump.end_clients()
         if self._log is not None:
             self._log.close()
-        self._remove_cgroup()
+        removed = self._remove_cgroup()
         if self._begin.state_dir:
             statefiles.write_exit(self._begin.state_dir, record)
-            statefiles.forget(self._begin.state_dir)
+            # With a cgroup left over the state stays, so that the driver's cleanup knows where it is.
+            statefiles.forget(self._begin.state_dir, state=removed)
         self._send(Exited(record))
         pump.close()
 
@@ -143,19 +144,19 @@ class Monitor:
             except ProcessLookupError:
                 continue
 
-    def _remove_cgroup(self) -> None:
+    def _remove_cgroup(self) -> bool:
         if self._oom_fd >= 0:
             self._poller.forget(self._oom_fd)
             os.close(self._oom_fd)
             self._oom_fd = -1
         cgroup = self._cgroup()
         if cgroup is None:
-            return
+            return True
         try:
             cgroup.remove()
         except PykerError:
-            # The exit must be reported all the same; the driver's cleanup tries again.
-            return
+            return False
+        return True
 
     # Events
 

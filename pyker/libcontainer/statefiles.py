@@ -88,10 +88,11 @@ def forget_exit(state_dir: str) -> None:
     _unlink(f"{state_dir}/{EXIT}")
 
 
-def forget(state_dir: str) -> None:
-    """Remove what says that something runs."""
+def forget(state_dir: str, *, state: bool = True) -> None:
+    """Remove what says that something runs; with ``state`` False only the socket."""
     _unlink(f"{state_dir}/{SOCKET}")
-    _unlink(f"{state_dir}/{STATE}")
+    if state:
+        _unlink(f"{state_dir}/{STATE}")
 
 
 def listen(state_dir: str) -> Socket:

@@ -341,6 +341,29 @@ def test_processes_say_what_they_are(containers: Bench) -> None:
     process.signal(9)
 
 
+def test_a_frozen_container_can_be_killed(containers: Bench) -> None:
+    process, watcher = containers.start(containers.spec("sleep", "60"))
+    process.pause()
+    process.signal(9)
+    assert watcher.wait().exit_code == 137
+
+
+def test_pause_stops_and_resume_lets_go_on(containers: Bench) -> None:
+    spec = containers.spec("sh", "-c", "while read x; do echo $x; done", process=OPEN)
+    ours, theirs = socket.socketpair()
+    with ours:
+        process, _ = containers.start(spec, theirs, stdin=True)
+        process.pause()
+        ours.sendall(b"held\n")
+        ours.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            ours.recv(100)
+        process.resume()
+        ours.settimeout(10)
+        assert demultiplex(ours.recv(100)) == (b"held\n", b"")
+        process.signal(9)
+
+
 # Survival
 
 
