@@ -153,6 +153,7 @@ class StartHandlers:
         attachments, plan.attachments = plan.attachments, ()
         process = self._driver.run(spec, self._exits.watcher(job.container), attachments)
         self._processes.started(job.container, process)
+        ctx.stages = process.stages
         return process.pid
 
     def _start(self, plan: _Plan, ctx: JobContext) -> None:

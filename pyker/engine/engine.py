@@ -98,6 +98,7 @@ class Run:
         "job_id",
         "parent",
         "root_id",
+        "stages",
         "started_ns",
         "status",
         "stdio",
@@ -130,6 +131,7 @@ class Run:
         self.status = "running"
         self.error = ""
         self.subject = ""
+        self.stages: dict[str, int] = {}
 
     @property
     def parent_id(self) -> JobId | None:
@@ -176,6 +178,7 @@ class Run:
             error=self.error,
             root_id=self.root_id,
             subject=self.subject or subject_of(self.job),
+            stages=self.stages,
         )
 
 

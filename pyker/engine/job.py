@@ -149,9 +149,11 @@ class JobContext(Protocol):
 
     ``subject`` is what the job turned out to be about: a handler sets it to the container's full ID (or the image's
     full reference), and the journal finds by it all the jobs of one story, such as create, attach, start and wait.
+    ``stages`` is where the time went inside the job, by name, in nanoseconds; a handler that knows sets it.
     """
 
     subject: str
+    stages: dict[str, int]
 
     @property
     def job_id(self) -> JobId: ...
@@ -211,3 +213,4 @@ class JobRecord:
     error: str = ""
     root_id: JobId | None = None
     subject: str = ""
+    stages: dict[str, int] = field(default_factory=dict)

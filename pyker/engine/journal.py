@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import fields
 from time import time_ns
@@ -53,7 +54,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     started_ns INTEGER NOT NULL,
     ended_ns INTEGER NOT NULL,
     status TEXT NOT NULL,
-    error TEXT NOT NULL
+    error TEXT NOT NULL,
+    stages TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_of_root ON jobs(root);
 CREATE INDEX IF NOT EXISTS root_jobs ON jobs(id) WHERE parent IS NULL;
@@ -61,7 +63,7 @@ CREATE INDEX IF NOT EXISTS root_jobs_of_subject ON jobs(subject, id) WHERE paren
 CREATE INDEX IF NOT EXISTS running_jobs ON jobs(id) WHERE status = 'running';
 """
 
-_COLUMNS = "id, parent, root, subject, name, actor, arguments, started_ns, ended_ns, status, error"
+_COLUMNS = "id, parent, root, subject, name, actor, arguments, started_ns, ended_ns, status, error, stages"
 
 
 class Entry(Protocol):
@@ -130,7 +132,7 @@ def _reduced(key: str, value: Any) -> Any:
             return value
 
 
-def _encoded(arguments: dict[str, object]) -> str:
+def _encoded(arguments: Mapping[str, object]) -> str:
     text = msgspec.json.encode(arguments)
     if len(text) > _ARGUMENTS_LIMIT:
         small = {key: value for key, value in arguments.items() if not isinstance(value, dict | list)}
@@ -176,6 +178,7 @@ class Journal:
             db.execute("PRAGMA journal_mode=WAL")
             db.execute("PRAGMA synchronous=NORMAL")
             db.executescript(_SCHEMA)
+            db.execute(f"SELECT {_COLUMNS} FROM jobs LIMIT 0")
             db.execute("UPDATE jobs SET status = 'lost', ended_ns = ? WHERE status = 'running'", (time_ns(),))
         except BaseException:
             db.close()
@@ -216,7 +219,7 @@ class Journal:
         rows = [_row(entry.record()) for entry in entries]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany(f"INSERT OR REPLACE INTO jobs ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany(f"INSERT OR REPLACE INTO jobs ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             self._rows += len(rows)
             if self._rows > self._max_rows or self._bytes() > self._max_bytes:
                 self._prune()
@@ -356,14 +359,18 @@ def _row(record: JobRecord) -> tuple[object, ...]:
         record.ended_ns,
         record.status,
         record.error[:_ERROR_LIMIT],
+        _encoded(record.stages),
     )
 
 
-def _record(row: tuple[Any, ...]) -> JobRecord:
+def _decoded(text: str) -> dict[str, Any]:
     try:
-        arguments = cast("dict[str, object]", msgspec.json.decode(row[6]))
+        return cast("dict[str, Any]", msgspec.json.decode(text))
     except msgspec.DecodeError:
-        arguments = {}
+        return {}
+
+
+def _record(row: tuple[Any, ...]) -> JobRecord:
     return JobRecord(
         job_id=JobId(row[0]),
         parent_id=JobId(row[1]) if row[1] is not None else None,
@@ -371,9 +378,10 @@ def _record(row: tuple[Any, ...]) -> JobRecord:
         subject=row[3],
         name=row[4],
         actor=row[5],
-        arguments=arguments,
+        arguments=_decoded(row[6]),
         started_ns=row[7],
         ended_ns=row[8],
         status=row[9],
         error=row[10],
+        stages=_decoded(row[11]),
     )

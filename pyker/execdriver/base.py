@@ -67,7 +67,10 @@ class Process(Protocol):
 
 
 class ContainerProcess(Process, Protocol):
-    """The init of a container."""
+    """The init of a container. ``stages`` are the nanoseconds its start took, by stage; empty for an adopted one."""
+
+    @property
+    def stages(self) -> dict[str, int]: ...
 
     def pause(self) -> None:
         """Freeze every process of the container."""

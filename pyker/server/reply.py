@@ -20,7 +20,7 @@ COMMON = (
     f"Api-Version: {API_VERSION}\r\n"
     "Docker-Experimental: false\r\n"
     "Ostype: linux\r\n"
-    f"Server: Pyker/{__version__} (linux)\r\n"
+    f"Server: Docker/{__version__} (linux)\r\n"
 ).encode()
 
 _HEADS = {status: f"HTTP/1.1 {status} {reason}\r\n".encode() + COMMON for status, reason in REASONS.items()}

@@ -32,6 +32,7 @@ class FakeProcess:
         self.signals: list[int] = []
         self.size = (0, 0)
         self.paused = False
+        self.stages: dict[str, int] = {"fork": 1_000_000, "exec": 2_000_000}
         self._pid = next(_PIDS)
         self._watcher: Watcher | None = watcher
         self._clients = [(socket.socket(fileno=each.fd), each.flags) for each in attachments]

@@ -89,5 +89,6 @@ def job(record: JobRecord) -> JsonObject:
         "StartedAt": gotime.format_time(record.started_ns),
         "EndedAt": gotime.ZERO_TIME if running else gotime.format_time(record.ended_ns),
         "StartedNs": record.started_ns,
+        "Stages": record.stages,
         "DurationNs": 0 if running else record.ended_ns - record.started_ns,
     }
