@@ -59,7 +59,8 @@ def loads(data: bytes | str) -> Any:
         start += 1
     try:
         value, end = _scan(text, start)
-    except StopIteration:
+    except (StopIteration, SystemError):
+        # The scanner looks for json.decoder's error class, and is at a loss where nobody imported it.
         raise ValueError("not JSON") from None
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_pages_are_up_to_date() -> None:
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
-@pytest.mark.parametrize("name", sorted(manual.pages()))
+@pytest.mark.parametrize("name", [*sorted(manual.pages()), "pyker-daemon.8"])
 def test_groff_reads_every_page_without_a_word(name: str) -> None:
     done = subprocess.run(
         ["groff", "-man", "-Tutf8", "-P-cbou", "-ww", str(FOLDER / name)],
@@ -54,3 +55,13 @@ def test_every_docker_command_is_there_or_said_to_be_missing() -> None:
     names = {line.split()[0].rstrip("*") for line in listed.splitlines() if line.startswith("  ") and line[2].isalpha()}
     known = set(catalogue.PATHS) | set(catalogue.GROUPS) | catalogue.NOT_THERE_YET
     assert names <= known and len(names) > 50
+
+
+def test_the_engine_s_page_has_the_engine_s_flags() -> None:
+    listed = subprocess.run(
+        [sys.executable, "-m", "pyker", "daemon", "--help"], capture_output=True, text=True, check=True
+    )
+    flags = {word.rstrip(",") for word in listed.stdout.split() if word.startswith("--")}
+    page = (FOLDER / "pyker-daemon.8").read_text(encoding="utf-8").replace("\\-", "-")
+    told = {line.rpartition("\\fB")[2].partition("\\fR")[0] for line in page.splitlines() if "\\fB--" in line}
+    assert told == flags and len(flags) > 40
