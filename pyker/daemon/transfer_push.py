@@ -174,6 +174,7 @@ class Pusher:
         repository, name = work.repository, work.name
         origins = self._store.origins(layer.diff_id)
         here = [origin for origin in origins if origin.repository == name.name]
+        absent: set[Digest] = set()
         for origin in here[:_ORIGINS_TRIED]:
             size = repository.blob_size(origin.digest)
             if size >= 0:
@@ -181,6 +182,7 @@ class Pusher:
                 self._store.add_origin(layer.diff_id, origin)
                 return origin.digest, size
             self._store.forget_origin(layer.diff_id, origin)
+            absent.add(origin.digest)
         location = ""
         for origin in self._neighbours(origins, name)[:_ORIGINS_TRIED]:
             path = parse(origin.repository).path
@@ -197,13 +199,15 @@ class Pusher:
                 return origin.digest, size
             uploads.abandon(repository, location)
             location = ""
-        for digest in list(dict.fromkeys(origin.digest for origin in origins))[:_ORIGINS_TRIED]:
+        others = dict.fromkeys(origin.digest for origin in origins if origin.digest not in absent)
+        for digest in list(others)[:_ORIGINS_TRIED]:
             size = repository.blob_size(digest)
             if size >= 0:
                 say("Layer already exists")
                 self._store.add_origin(layer.diff_id, Origin(digest, name.name))
                 return digest, size
-        return self._upload(work, layer, say)
+            absent.add(digest)
+        return self._upload(work, layer, absent, say)
 
     @staticmethod
     def _neighbours(origins: list[Origin], name: Reference) -> list[Origin]:
@@ -214,10 +218,12 @@ class Pusher:
             if origin.repository != name.name and origin.repository.partition("/")[0] == name.domain
         ]
 
-    def _upload(self, work: _PushWork, layer: StoredLayer, say: Callable[..., None]) -> tuple[Digest, int]:
+    def _upload(
+        self, work: _PushWork, layer: StoredLayer, absent: set[Digest], say: Callable[..., None]
+    ) -> tuple[Digest, int]:
         say("Pushing", 0, layer.size)
         with self._compressed(layer, work.cancel) as (path, digest, size):
-            if (there := work.repository.blob_size(digest)) >= 0:
+            if digest not in absent and (there := work.repository.blob_size(digest)) >= 0:
                 say("Layer already exists")
                 self._store.add_origin(layer.diff_id, Origin(digest, work.name.name))
                 return digest, there

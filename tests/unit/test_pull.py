@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pyker.errors import Cancelled, Corrupt, InvalidParameter, NotFound, NotSupported
-from pyker.jobs.images import Pull, PullLayer
+from pyker.jobs.images import Pull, PullLayer, RegistryAuth
 from pyker.registry.answers import BadAnswer, Refused, Unreachable
 from pyker.registry.downloads import NoSpace
 from pyker.types.ids import Digest, short
@@ -346,6 +346,24 @@ def test_a_manifest_that_is_not_its_digest(registry: FaultRegistry, transfers: T
     assert str(outcome.error) == f"manifest verification failed for digest {image.digest}"
 
 
+def test_a_manifest_that_is_not_what_its_header_says(registry: FaultRegistry, transfers: Transfers) -> None:
+    image = three_layers(registry)
+    registry.fault("/manifests/", method="HEAD", status=405)
+    assert transfers.pull(f"{registry.host}/team/app").error is None
+    registry.fault("/manifests/", corrupt=True)
+    outcome = transfers.pull(f"{registry.host}/team/app")
+    assert str(outcome.error) == f"manifest verification failed for digest {image.digest}"
+
+
+def test_a_configuration_of_no_known_length_is_bounded(registry: FaultRegistry, transfers: Transfers) -> None:
+    image = three_layers(registry)
+    registry.blobs[image.image_id] = b" " * (9 << 20)
+    registry.fault(image.image_id, chunked=True)
+    outcome = transfers.pull(f"{registry.host}/team/app")
+    words = "error pulling image configuration: image config is longer than the 8388608 bytes that are allowed"
+    assert str(outcome.error) == words
+
+
 def test_a_configuration_that_is_not_its_digest(registry: FaultRegistry, transfers: Transfers) -> None:
     image = three_layers(registry)
     registry.fault(image.image_id, corrupt=True)
@@ -644,16 +662,28 @@ def test_a_full_disk(registry: FaultRegistry, transfers: Transfers, monkeypatch:
 # Other places
 
 
-def test_a_mirror_comes_first_and_gets_no_credentials(tmp_path: Path) -> None:
+def test_a_mirror_comes_first(tmp_path: Path) -> None:
     with FaultRegistry() as main, FaultRegistry(host="127.0.0.2") as mirror:
-        main.basic = ("user", "geheim")
         image = three_layers(main)
         three_layers(mirror)
         transfers = Transfers(tmp_path, options={"mirrors": (f"{main.host}={mirror.url}",)})
         assert transfers.pull(f"{main.host}/team/app").error is None
         assert main.requests == []
-        assert not any("authorization" in item.headers for item in mirror.requests)
         assert list(transfers.graph.images) == [image.image_id]
+        transfers.close()
+
+
+@pytest.mark.parametrize("scheme", ["basic", "bearer"])
+def test_a_mirror_that_asks_for_credentials_gets_none(tmp_path: Path, scheme: str) -> None:
+    with FaultRegistry() as main, FaultRegistry(host="127.0.0.2") as mirror:
+        for registry in (main, mirror):
+            three_layers(registry)
+            setattr(registry, scheme, ("user", "geheim"))
+        transfers = Transfers(tmp_path, options={"mirrors": (f"{main.host}={mirror.url}",)})
+        auth = RegistryAuth(username="user", password="geheim")
+        assert transfers.pull(f"{main.host}/team/app", auth=auth).error is None
+        assert mirror.requests != []
+        assert not any("authorization" in item.headers or "account" in item.path for item in mirror.requests)
         transfers.close()
 
 

@@ -138,6 +138,22 @@ def test_a_layer_that_the_registry_lost_is_sent_again(
     assert sum(line.endswith("Pushed") for line in outcome.lines) == 2
 
 
+def test_a_lost_layer_is_forgotten_and_asked_for_once(
+    registry: FaultRegistry, transfers: Transfers, image: Image
+) -> None:
+    tag(transfers, image, f"{registry.host}/team/app:1")
+    transfers.push(f"{registry.host}/team/app", "1")
+    registry.owners["team/app"].clear()
+    registry.requests.clear()
+    registry.fault("uploads/", method="POST", status=403)
+    assert transfers.push(f"{registry.host}/team/app", "1").error is not None
+    heads = [item.path for item in registry.asked("/blobs/sha256", "HEAD")]
+    assert len(heads) == len(set(heads))
+    name = f"{registry.host}/team/app"
+    known = [origin for origins in transfers.graph.known.values() for origin in origins if origin.repository == name]
+    assert len(known) < 2
+
+
 def test_absolute_locations(registry: FaultRegistry, transfers: Transfers, image: Image) -> None:
     registry.relative_locations = False
     tag(transfers, image, f"{registry.host}/team/app:1")

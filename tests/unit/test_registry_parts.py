@@ -220,6 +220,7 @@ def test_the_type_may_be_in_the_header_or_in_the_body(header: str) -> None:
         ({"schemaVersion": 1, "fsLayers": []}, SCHEMA1_SIGNED, NotSupported),
         ({"schemaVersion": 1, "fsLayers": []}, "application/json", NotSupported),
         ({"config": CONFIG, "layers": [], "manifests": []}, OCI_MANIFEST, BadAnswer),
+        ({"config": CONFIG, "layers": [], "manifests": []}, OCI_INDEX, BadAnswer),
         ({"mediaType": OCI_INDEX, "config": CONFIG, "layers": []}, OCI_MANIFEST, BadAnswer),
         ({"mediaType": OCI_INDEX, "manifests": []}, OCI_MANIFEST, BadAnswer),
         ({"mediaType": 7, "manifests": []}, "", BadAnswer),
