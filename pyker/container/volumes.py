@@ -7,6 +7,7 @@ import re
 import secrets
 import threading
 import time
+from contextlib import suppress
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +18,8 @@ from pyker.libcontainer.syscalls import remove_tree
 
 _VALID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _RECORD = "volume.json"
+_UNUSED = "unused"
+"""Lies in the folder of a volume until the container that it was made for is recorded."""
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
 
 
@@ -45,13 +48,19 @@ class VolumeStore:
         self._guard = threading.Lock()
         self._volumes: dict[str, Volume] = {}
         for entry in os.listdir(self.root):
+            if os.path.exists(os.path.join(self.root, entry, _UNUSED)):
+                remove_tree(os.path.join(self.root, entry))
+                continue
             volume = self._read(entry)
             if volume is not None:
                 self._volumes[entry] = volume
 
-    def create(self, name: str = "", *, labels: dict[str, str] | None = None) -> tuple[Volume, bool]:
+    def create(
+        self, name: str = "", *, labels: dict[str, str] | None = None, unused: bool = False
+    ) -> tuple[Volume, bool]:
         """The volume of that name, made if need be ("" makes an anonymous one); and whether it is new.
 
+        ``unused``: it is made for a container that is not recorded yet, and goes at start-up unless ``settle``d.
         Raises InvalidParameter for a name that may not be one.
         """
         labels = dict(labels or {})
@@ -71,10 +80,17 @@ class VolumeStore:
             data = os.path.join(folder, "_data")
             os.makedirs(data, mode=0o755, exist_ok=True)
             volume = Volume(name=name, mountpoint=data, created=format_time(time.time_ns()), labels=labels)
+            if unused:
+                os.close(os.open(os.path.join(folder, _UNUSED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with open(os.path.join(folder, _RECORD), "wb") as file:
                 file.write(msgspec.json.encode(volume))
             self._volumes[name] = volume
             return volume, True
+
+    def settle(self, name: str) -> None:
+        """The container that the volume was made for is recorded."""
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(self.root, name, _UNUSED))
 
     def get(self, name: str) -> Volume:
         """Raises NotFound."""

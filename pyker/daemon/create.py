@@ -23,7 +23,7 @@ from pyker.daemon.imageconfig import ImageConfig, merge, read_image_config
 from pyker.daemon.mountpoints import MountPlanner
 from pyker.daemon.restartpolicy import check_restart_policy
 from pyker.engine.job import JobContext
-from pyker.errors import InvalidParameter
+from pyker.errors import InvalidParameter, SystemFailure
 from pyker.graph.graph import Graph
 from pyker.jobs.containers import ContainerCreated, CreateContainer
 from pyker.libcontainer.syscalls import remove_tree
@@ -87,6 +87,13 @@ class CreateHandlers:
 
     def create(self, job: CreateContainer, ctx: JobContext) -> ContainerCreated:
         """Raises NotFound for an unknown image, Conflict for a taken name, InvalidParameter for the rest."""
+        try:
+            return self._create(job, ctx)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            raise SystemFailure(f"create: {where}{(error.strerror or str(error)).lower()}") from error
+
+    def _create(self, job: CreateContainer, ctx: JobContext) -> ContainerCreated:
         warnings = list(self._check(job.config, job.host_config))
         check_restart_policy(job.host_config)
         name = check_name(job.container_name) if job.container_name else ""
@@ -138,6 +145,7 @@ class CreateHandlers:
             undo.callback(self._graph.release, container_id)
             self._store.add(container)
             undo.pop_all()
+        self._planner.settle(plan)
         for volume in plan.created:
             self._bus.publish(
                 Event(kind="volume", action="create", actor_id=volume.name, attributes={"driver": volume.driver})

@@ -69,6 +69,11 @@ class MountPlanner:
         plan.points = tuple(points.values())
         return plan
 
+    def settle(self, plan: MountPlan) -> None:
+        """The container is recorded: its volumes stay."""
+        for volume in plan.created:
+            self._volumes.settle(volume.name)
+
     def undo(self, plan: MountPlan) -> None:
         """Remove the volumes that were made for this plan."""
         for volume in plan.created:
@@ -135,7 +140,7 @@ class MountPlanner:
     def _volume(
         self, name: str, destination: str, plan: MountPlan, *, copied: bool, labels: dict[str, str] | None = None
     ) -> MountPoint:
-        volume, new = self._volumes.create(name, labels=labels)
+        volume, new = self._volumes.create(name, labels=labels, unused=True)
         if new:
             plan.created.append(volume)
         point = MountPoint(

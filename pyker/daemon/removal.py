@@ -58,6 +58,8 @@ class Remover:
         Raises SystemFailure if something cannot be deleted; the container is ``dead`` then and can be removed again.
         """
         try:
+            if volumes:
+                self.remove_anonymous(container)
             self._delete(container)
             doomed = self._store.remove(container)
             if doomed:
@@ -68,15 +70,13 @@ class Remover:
                 self._store.put(state.dead(container, message))
             self._waiters.removed(container.id, WaitResult(exit_code=container.state.exit_code, error=message))
             raise SystemFailure(message) from error
-        if volumes:
-            self.remove_anonymous(container)
         self._tell(container)
 
     def remove_at_end(self, container: Container) -> None:
         """The same after ``--rm``: those who wait hear of it first, and what cannot be deleted is left to start-up."""
         try:
-            doomed = self._store.remove(container)
             self.remove_anonymous(container)
+            doomed = self._store.remove(container)
             self._tell(container)
             self._delete(container)
             if doomed:
@@ -102,7 +102,8 @@ class Remover:
             if point.type != "volume" or not point.anonymous:
                 continue
             try:
-                self._volumes.remove(point.name, users_of(self._store, point.name))
+                users = [user for user in users_of(self._store, point.name) if user != container.id]
+                self._volumes.remove(point.name, users)
             except (Conflict, NotFound) as error:
                 log.debug("volume %s stays: %s", point.name, error)
             except OSError as error:

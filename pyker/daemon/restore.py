@@ -66,6 +66,10 @@ class Restorer:
                     self._store.put(replace(container, state=stopped))
                 elif container.state.running:
                     self._ended.append((container, found or _lost()))
+                elif found is not None and found.ended_ns > state.nanoseconds(container.state.finished_at):
+                    # The daemon died before it could note that the command had been started.
+                    self._store.put(state.started(container, 0, found.ended_ns))
+                    self._ended.append((container, found))
                 continue
             self._processes.started(container.id, found)
             if not container.state.running or container.state.restarting:

@@ -398,11 +398,15 @@ def test_a_new_daemon_adopts_what_lives_and_learns_what_ended(room: EngineRoom, 
     ends = room.create("forever", name="ends")
     goes = room.create("forever", name="goes", host=HostConfig(auto_remove=True))
     never = room.create("forever", name="never")
+    unknown = room.create("forever", name="unknown")
+    before = room.store.get(unknown)
+    room.start(unknown)
     for container in (lives, ends, goes):
         room.start(container)
+    room.store.put(before)
     room.store.close()
-    # The first daemon hears of nothing any more.
-    for container in (ends, goes):
+    # The first daemon hears of nothing any more, and had not yet noted the start of one.
+    for container in (ends, goes, unknown):
         process = room.driver.running.pop(container)
         process.tell(None)
         process.end(5)
@@ -417,6 +421,7 @@ def test_a_new_daemon_adopts_what_lives_and_learns_what_ended(room: EngineRoom, 
         assert (state(second, ends).status, state(second, ends).exit_code) == ("exited", 5)
         assert second.store.find(goes) is None  # type: ignore[arg-type]
         assert state(second, never).status == "created"
+        assert (state(second, unknown).status, state(second, unknown).exit_code) == ("exited", 5)
         second.run(jobs.KillContainer(container="lives"))
     finally:
         second.engine.close()
