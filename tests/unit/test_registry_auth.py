@@ -232,6 +232,7 @@ def test_a_registry_that_spoke_tls_is_never_asked_in_clear_text(tmp_path: Path) 
         registry.basic = ("user", "geheim")
         registry.add_image("app", [make_tar({"a": b"1"})])
         assert transfers.pull(f"{registry.host}/app", auth=GOOD).error is None
+    transfers.client.close()  # no connection of before is left
     port = int(registry.host.rpartition(":")[2])
     with FaultRegistry(port=port) as impostor:
         impostor.basic = ("user", "geheim")
