@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
@@ -125,7 +126,7 @@ def test_refused_calls_and_missing_calls(program: bytes) -> None:
         seccomp.load(program)
         return [
             number(lambda: sc.mount("x", "/tmp", "tmpfs")),
-            number(lambda: sc.clone3(0)),
+            clone3(),
             number(lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)),
             number(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM).close()),
             number(lambda: sc.keyctl(sc.KEYCTL_JOIN_SESSION_KEYRING)),
@@ -133,6 +134,12 @@ def test_refused_calls_and_missing_calls(program: bytes) -> None:
         ]
 
     assert in_child(inside) == [errno.EPERM, errno.ENOSYS, errno.EPERM, 0, errno.EPERM, 0]
+
+
+def clone3() -> int:
+    """The errno of the bare call: the wrapper in syscalls goes on to try clone."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return ctypes.get_errno() if libc.syscall(435, None, 0) < 0 else 0
 
 
 def _fork() -> int:

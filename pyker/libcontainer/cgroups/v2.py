@@ -13,8 +13,12 @@ from pyker.libcontainer.cgroups.layout import Layout
 from pyker.libcontainer.cgroups.removal import remove_directory
 from pyker.libcontainer.spec import Resources, Throttle
 
-WANTED = ("cpu", "cpuset", "io", "memory", "pids")
-"""What is switched on for containers; devices need no controller, and freezing is part of the core."""
+WANTED = ("memory", "io", "cpu", "cpuset", "pids")
+"""What is switched on for containers; devices need no controller, and freezing is part of the core.
+
+The first two go to cgroups without processes only. Switched on after one of the others, which also work on threads,
+they would not be refused but leave the cgroup half threaded (cgroup-v2 "Threads").
+"""
 
 FREEZE_TIMEOUT_S = 10.0
 
@@ -57,7 +61,8 @@ class CgroupV2:
             files.make(self._directory)
 
     def _available(self, directory: str) -> list[str]:
-        return [name for name in files.read(directory, "cgroup.controllers").split() if name in WANTED]
+        there = files.read(directory, "cgroup.controllers").split()
+        return [name for name in WANTED if name in there]
 
     def _enable_above(self, *, make: bool) -> None:
         """Enable what each level has for its children, from the top to our parent."""
@@ -66,9 +71,10 @@ class CgroupV2:
             directory = f"{directory}/{part}" if part else directory
             if make:
                 files.make(directory)
-            missing = set(self._available(directory)) - set(files.read(directory, "cgroup.subtree_control").split())
-            for controller in sorted(missing):
-                self._enable(directory, controller)
+            present = files.read(directory, "cgroup.subtree_control").split()
+            for controller in self._available(directory):
+                if controller not in present:
+                    self._enable(directory, controller)
 
     def _enable(self, directory: str, controller: str) -> None:
         """One at a time: a controller that cannot be (cpu, while real-time processes live below) takes none with it."""
