@@ -188,7 +188,9 @@ class Client:
                 pass
             try:
                 response = read_head(connection, head_only=method == "HEAD")
-            except ConnectionResetError:
+            except Failure:
+                if not reused or attempt > 1 or method not in ("GET", "HEAD"):
+                    raise
                 response = None
             if response is not None:
                 return response

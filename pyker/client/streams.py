@@ -134,7 +134,8 @@ class Attachment:
         self._pending = b""
         self._half_closed = False
         self._watch: dict[int, Callable[[], bool]] = {}
-        self._tls = hasattr(self._sock, "pending")
+        # TLS takes what the socket under it may refuse for now; then there is something to flush.
+        self._flush: Callable[[], None] | None = getattr(self._sock, "flush", None)
         self._keys = parse_keys(detach_keys or DETACH_KEYS) if tty and stdin >= 0 else b""
         self._matched = 0
         self.detached = False
@@ -153,6 +154,9 @@ class Attachment:
         if self._stdin < 0:
             self._half_close()
         try:
+            # Under TLS more may have been read with the reply's head than its last record; poll would not tell.
+            if self._flush is not None and not self._receive():
+                return
             while self._turn():
                 continue
         finally:
@@ -161,7 +165,9 @@ class Attachment:
     def _turn(self) -> bool:
         poll = select.poll()
         number = self._sock.fileno()
-        poll.register(number, select.POLLIN | (select.POLLOUT if self._pending else 0))
+        poll.register(
+            number, select.POLLIN | (select.POLLOUT if self._pending or getattr(self._sock, "unsent", False) else 0)
+        )
         if self._stdin >= 0 and len(self._pending) < HIGH_WATER:
             poll.register(self._stdin, select.POLLIN)
         for descriptor in self._watch:
@@ -181,25 +187,19 @@ class Attachment:
         return self._output or not self._half_closed
 
     def _receive(self) -> bool:
-        for _ in range(16):
+        """Consume what is there; False at the end."""
+        while True:
             try:
                 data = self._sock.recv(CHUNK)
             except BlockingIOError:
                 return True
             except ConnectionResetError:
                 return False
-            except OSError as error:
-                if not self._tls or type(error).__name__ not in ("SSLWantReadError", "SSLWantWriteError"):
-                    if type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError"):
-                        return False
-                    raise
-                return True
             if not data:
                 return False
             self._consume(data)
-            if not self._tls:
+            if self._flush is None:
                 return True
-        return True
 
     def _read_stdin(self) -> None:
         try:
@@ -237,6 +237,8 @@ class Attachment:
         return bytes(out)
 
     def _send_pending(self) -> None:
+        if self._flush is not None:
+            self._flush()
         while self._pending:
             try:
                 sent = self._sock.send(self._pending)
@@ -246,38 +248,17 @@ class Attachment:
                 # Nobody reads any more: drop the input, go on with the output.
                 self._pending, self._stdin = b"", -1
                 return
-            except OSError as error:
-                if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
-                    return
-                raise
             self._pending = self._pending[sent:]
         if self._stdin < 0:
             self._half_close()
 
     def _half_close(self) -> None:
-        """Tell the daemon that no more input comes.
-
-        Under TLS the TCP connection is half-closed at a record's end: Go and OpenSSL both read that as the end.
-        """
+        """Tell the daemon that no more input comes."""
         if self._half_closed:
             return
         self._half_closed = True
         try:
-            if self._tls:
-                os_level = self._sock.fileno()
-                _shutdown_write(os_level)
-            else:
-                self._sock.shutdown(1)
+            self._sock.shutdown(1)
         except OSError:
+            # The daemon was faster.
             return
-
-
-def _shutdown_write(descriptor: int) -> None:
-    """shutdown(2) of the TCP connection under a TLS stream, by a duplicate of its descriptor."""
-    import _socket
-
-    duplicate = _socket.socket(fileno=os.dup(descriptor))
-    try:
-        duplicate.shutdown(_socket.SHUT_WR)
-    finally:
-        duplicate.close()

@@ -47,8 +47,18 @@ class Connection:
             data = bytes(self._ahead[:size])
             del self._ahead[:size]
             return data
-        received: bytes = self.sock.recv(size)
-        return received
+        return self._receive(size)
+
+    def _receive(self, size: int) -> bytes:
+        try:
+            data: bytes = self.sock.recv(size)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.reusable = False
+            reason = getattr(error, "reason", "") or (error.strerror or str(error)).lower()
+            raise Failure(f"error during connect: the daemon ended the connection: {reason}") from error
+        return data
 
     @property
     def has_ahead(self) -> bool:
@@ -74,7 +84,7 @@ class Connection:
             if len(ahead) > limit:
                 raise Failure("the daemon sent a header that is too long")
             searched = max(0, len(ahead) - len(mark) + 1)
-            more = self.sock.recv(CHUNK)
+            more = self._receive(CHUNK)
             if not more:
                 if not ahead:
                     return b""
@@ -84,7 +94,7 @@ class Connection:
     def read_exactly(self, size: int) -> bytes:
         ahead = self._ahead
         while len(ahead) < size:
-            more = self.sock.recv(max(CHUNK, size - len(ahead)))
+            more = self._receive(max(CHUNK, size - len(ahead)))
             if not more:
                 raise Failure("unexpected EOF")
             ahead += more
@@ -242,11 +252,10 @@ def _dial_tcp(endpoint: Endpoint) -> Connection:
         return Connection(sock)
     import ssl
 
-    from pyker.client.tls import make_context
+    from pyker.client.tls import TlsSocket, make_context
 
-    context = make_context(endpoint)
     try:
-        return Connection(context.wrap_socket(sock, server_hostname=endpoint.address))
+        return Connection(TlsSocket(sock, make_context(endpoint), endpoint.address))
     except ssl.SSLError as error:
         sock.close()
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
