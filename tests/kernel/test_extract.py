@@ -89,6 +89,14 @@ def test_nothing_outside_is_touched(tmp_path: Path, outside: Path, name: str, st
     syscalls.remove_tree(str(tmp_path / "layer"))
 
 
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "..", "a/b/../../../x"])
+def test_a_name_outside_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Corrupt, match="leads out of the root"):
+        layers.apply_bytes(members(file("first", b""), file(name, b"x")), tmp_path / "layer")
+    with pytest.raises(Corrupt, match="leads out of the root"):
+        layers.apply_bytes(members(file("first", b""), hardlink("link", name)), tmp_path / "other")
+
+
 def test_a_link_that_leads_out_stays_inside(tmp_path: Path, outside: Path) -> None:
     """A symlink counts from the layer's root, as in the container."""
     tar = members(folder("etc"), symlink("link", "/etc"), file("link/passwd", b"inside"))
