@@ -27,7 +27,7 @@ from pyker.libcontainer.handshake import Done, DropNetns, Failure, NewNetns, Ope
 
 def main(fd: int) -> NoReturn:
     """Serve requests from ``fd`` until the daemon is gone. Never returns."""
-    _call_this("pyker-launcher")
+    sc.set_title("pyker-launcher")
     channel = _socket.socket(fileno=fd)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
@@ -72,23 +72,16 @@ def _serve(channel: Socket, errors_to: int) -> NoReturn:
 def _fork_monitor(channel: Socket, errors_to: int) -> Socket:
     """A new monitor, waiting; returns the socket for its request. When that closes, the monitor exits."""
     ours, theirs = handshake.pair()
-    # The child inherits name and title; to set its own would cost it memory.
-    _call_this("pyker-monitor")
-    # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own.
+    # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own. What this process
+    # itself touches from here on counts too: the child keeps the old pages. So it does as little as it can.
     pid, pidfd = sc.clone3(0)
     if pid == 0:
         channel.close()
         ours.close()
         monitor.main(theirs, errors_to)
-    _call_this("pyker-launcher")
     os.close(pidfd)
     theirs.close()
     return ours
-
-
-def _call_this(name: str) -> None:
-    sc.set_name(name)
-    sc.set_title(name)
 
 
 def _fork_answer(channel: Socket, spare: Socket | None, raw: bytes, fds: list[int]) -> None:

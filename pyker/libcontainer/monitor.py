@@ -46,7 +46,7 @@ class Monitor:
         self._oom_fd = fds[begin.oom] if begin.oom else -1
         self._oom_kills = 0
         self._listener: Socket | None = None
-        self._log = JsonFileLog(begin.log) if begin.log is not None else None
+        self._log: JsonFileLog | None = None
         self._wait_status: int | None = None
         self._ended_ns = 0
         self._pump = StreamPump(
@@ -55,7 +55,7 @@ class Monitor:
             fds[begin.stdin] if begin.stdin else -1,
             tty=begin.tty,
             stdin_once=begin.stdin_once,
-            log=self._log,
+            log=self if begin.log is not None else None,
         )
         for fd, streams in zip(fds[first_client:], begin.clients, strict=True):
             self._pump.attach(fd, streams)
@@ -67,40 +67,42 @@ class Monitor:
             poller.watch(self._listener.fileno(), select.POLLIN, self._accept)
         poller.watch(control.fileno(), select.POLLIN, lambda _: self._commands(control), first=True)
 
+    def write(self, stream: int, data: bytes, time_ns: int) -> None:
+        """The pump's log. The file is opened when there is something to write: many containers never say a word."""
+        if self._log is None:
+            assert self._begin.log is not None
+            self._log = JsonFileLog(self._begin.log)
+        self._log.write(stream, data, time_ns)
+
     def serve(self) -> None:
         """Move bytes and answer until the process has ended and its output is delivered; then report and tidy up."""
         pump = self._pump
-        drain_until: float | None = None
-        flush_until = 0.0
-        while True:
-            now = time.monotonic()
-            deadlines = [d for d in (pump.next_deadline(), drain_until) if d is not None]
-            if self._wait_status is not None:
-                if drain_until is None:
-                    drain_until, flush_until = now + DRAIN_S, now + FLUSH_S
-                    if self._begin.outlived:
-                        self._kill_cgroup()
-                    deadlines.append(drain_until)
-                if not pump.outputs_ended and now >= drain_until:
-                    pump.read_rest()
-                if pump.drained or now >= flush_until:
-                    break
-                if pump.outputs_ended:
-                    deadlines.append(flush_until)
-                    drain_until = flush_until
-            self._poller.run_once(min(deadlines) - now if deadlines else None)
-            pump.expire()
+        poller = self._poller
+        while self._wait_status is None:
+            if pump.behind:
+                poller.run_once(pump.seconds_left())
+                pump.expire()
+            else:
+                poller.run_once(None)
+        self._drain(pump)
         self._finish(pump)
 
-    def expect_end_of(self, pid: int, pidfd: int) -> None:
-        """Reap the starter when it has ended; ``pidfd`` belongs to the monitor from now on."""
-
-        def ended(_: int) -> None:
-            os.waitpid(pid, 0)
-            self._poller.forget(pidfd)
-            os.close(pidfd)
-
-        self._poller.watch(pidfd, select.POLLIN, ended)
+    def _drain(self, pump: StreamPump) -> None:
+        """The process is gone; what it said is to reach everybody before its end does, within limits."""
+        if self._begin.outlived:
+            self._kill_cgroup()
+        ended = time.monotonic()
+        while not pump.outputs_ended:
+            left = ended + DRAIN_S - time.monotonic()
+            if left <= 0:
+                pump.read_rest()
+                break
+            self._poller.run_once(left)
+        while not pump.drained:
+            left = ended + FLUSH_S - time.monotonic()
+            if left <= 0:
+                break
+            self._poller.run_once(left)
 
     def _process_ended(self, _: int) -> None:
         _, status = os.waitpid(self._begin.pid, 0)
@@ -128,6 +130,11 @@ class Monitor:
             # With a cgroup left over the state stays, so that the driver's cleanup knows where it is.
             statefiles.forget(self._begin.state_dir, state=removed)
         self._send(Exited(record))
+        while not pump.drained:
+            # Whoever is still reading gets all of it, however slowly; only the news of the end could not wait.
+            self._poller.run_once(pump.seconds_left())
+            pump.expire()
+        pump.end_clients()
         pump.close()
 
     def _cgroup(self) -> Cgroup | None:
@@ -238,6 +245,7 @@ def main(requests: Socket, errors_to: int) -> NoReturn:
     code = 0
     try:
         os.setsid()
+        sc.set_title("pyker-monitor")
         # The C function: the signal module's own wraps every number in an enum, and touches memory for it.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         ours, theirs = handshake.pair()
@@ -252,12 +260,12 @@ def main(requests: Socket, errors_to: int) -> NoReturn:
         except EOFError:
             # The daemon was told by the starter; the child, if there was one, is dead and goes with us.
             os._exit(0)
+        os.close(starter_pidfd)
         ours.close()
         monitor = Monitor(begin, fds)
-        monitor.expect_end_of(starter_pid, starter_pidfd)
-        sc.set_name(begin.name)
-        if errors_to > 2:
-            os.close(errors_to)
+        os.waitpid(starter_pid, 0)
+        os.close(errors_to)
+        sc.set_title(begin.name)
         monitor.serve()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback

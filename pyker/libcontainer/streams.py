@@ -108,8 +108,12 @@ class StreamPump:
         self._log = log
         self._clients: dict[int, Client] = {}
         self._reading = False
-        for fd in (*outputs, *((stdin,) if stdin >= 0 else ())):
+        self.behind = False
+        """Whether a client may have bytes waiting for it; ``seconds_left`` finds out."""
+        for fd in outputs:
             os.set_blocking(fd, False)
+        if stdin >= 0:
+            os.set_blocking(stdin, False)
         self._resume_output()
 
     @property
@@ -133,10 +137,13 @@ class StreamPump:
         if not self._input:
             self._drop_stdin()
 
-    def next_deadline(self) -> float | None:
-        """When ``expire`` has something to do, on the monotonic clock."""
+    def seconds_left(self) -> float | None:
+        """How long until ``expire`` has something to do, if nothing happens; None while no client is behind."""
         stalls = [client.stalled_since for client in self._clients.values() if client.pending]
-        return min(stalls) + STALL_S if stalls else None
+        if not stalls:
+            self.behind = False
+            return None
+        return max(0.0, min(stalls) + STALL_S - time.monotonic())
 
     def expire(self) -> None:
         """Drop clients that have taken nothing for too long."""
@@ -154,8 +161,10 @@ class StreamPump:
                 self._end_output(fd)
 
     def end_clients(self) -> None:
-        """End every client's stream: all that the process said has been sent to them."""
+        """End the streams of clients that have taken all that the process said; those that are behind go on."""
         for client in self._clients.values():
+            if client.pending:
+                continue
             try:
                 client.socket.shutdown(_socket.SHUT_WR)
             except OSError:
@@ -249,6 +258,7 @@ class StreamPump:
                 return
             data = data[sent:]
             client.stalled_since = time.monotonic()
+            self.behind = True
         client.pending += data
         self._watch_client(client)
         if self._reading and len(client.pending) > HIGH_WATER_BYTES:
