@@ -39,6 +39,7 @@ GLOBAL_FLAGS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit status. Nothing escapes as a traceback, except with ``--debug``."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
     try:
         code = _dispatch(words)
         sys.stdout.flush()
@@ -64,6 +65,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "-D" in words or "--debug" in words:
             raise
         return _tell(f"{PROGRAM}: {error.strerror or error}", 1)
+
+
+def _prepare_streams() -> None:
+    """Write UTF-8 whatever the locale says, as docker does; and put /dev/null where a standard stream is closed.
+
+    Otherwise the next socket would take its number, and its bytes.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif mode == "w" and hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def _flushed(code: int) -> int:

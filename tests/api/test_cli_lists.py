@@ -503,6 +503,27 @@ def test_the_script_starts_python_without_site(daemon: FakeDaemon, tmp_path: Pat
         assert done.stdout.splitlines()[0] == "01cccccccccc"
 
 
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_standard_streams_are_no_traceback(daemon: FakeDaemon, redirection: str) -> None:
+    begin = len(daemon.requests)
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m pyker ps -q {redirection}"],
+        env=environment(daemon.host),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _requests(daemon, begin) == [("GET", "/containers/json", {}, b"")]
+    assert (done.stdout == "") == (redirection.startswith(">&-"))
+
+
+def test_text_is_utf8_in_every_locale(daemon: FakeDaemon) -> None:
+    for locale in ("C", "POSIX", "en_US.ISO-8859-1", "C.UTF-8"):
+        told = run_client("pyker", daemon.host, ["ps", "--format", "{{.Command}}"], env={"LC_ALL": locale})
+        assert told.code == 0 and "unicodé ümlauts" in told.out, locale
+
+
 def test_output_into_a_closed_pipe_is_no_traceback(daemon: FakeDaemon) -> None:
     done = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m pyker ps --no-trunc | true; {sys.executable} -m pyker ps >/dev/full"],

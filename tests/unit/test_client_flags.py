@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pyker.client.failure import Failure
 from pyker.client.flags import Flag, HelpAsked, parse
@@ -75,6 +79,13 @@ def test_mistakes_are_told_with_status_125(words: list[str], text: str) -> None:
     with pytest.raises(Failure) as caught:
         parse(FLAGS, words)
     assert (caught.value.message, caught.value.exit_code) == (text, 125)
+
+
+@given(st.lists(st.text(alphabet="-=itpemn1xA,:[]0 é", max_size=12), max_size=6), st.booleans())
+def test_any_words_are_read_or_refused(words: list[str], interspersed: bool) -> None:
+    with contextlib.suppress(Failure, HelpAsked):
+        options = parse(FLAGS, words, interspersed=interspersed)
+        assert all(word in words for word in options.arguments)
 
 
 def test_help_is_asked_for_before_anything_is_checked() -> None:

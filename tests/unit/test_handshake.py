@@ -8,7 +8,7 @@ import pytest
 
 from pyker.errors import Conflict, InvalidParameter, KernelError, NotFound, PykerError, SystemFailure, Unavailable
 from pyker.libcontainer import handshake
-from pyker.libcontainer.handshake import Done, Exec, Failure, NewNetns, Run, Started, Streams
+from pyker.libcontainer.handshake import Done, Failure, NewNetns, Run, Started, Streams
 from pyker.libcontainer.spec import (
     ContainerSpec,
     DeviceNode,
@@ -45,7 +45,6 @@ def test_a_request_arrives_whole(size: int) -> None:
     handshake.send(ours, sent)
     raw, fds = handshake.receive_raw(theirs)
     assert fds == []
-    assert handshake.is_for_monitor(raw)
     assert handshake.decode_request(raw) == sent
 
 
@@ -53,14 +52,6 @@ def test_text_that_no_encoding_has_is_refused() -> None:
     ours, _theirs = handshake.pair()
     with pytest.raises(InvalidParameter, match="not text"):
         handshake.send(ours, NewNetns("/\udc80"))
-
-
-def test_requests_for_a_monitor_are_told_apart() -> None:
-    ours, theirs = handshake.pair()
-    request = Exec("c", 1, 2, "/x", ("mnt",), ProcessSpec(args=("a",)))
-    for message, expected in ((request, True), (NewNetns("/Run"), False)):
-        handshake.send(ours, message)
-        assert handshake.is_for_monitor(handshake.receive_raw(theirs)[0]) is expected
 
 
 @pytest.mark.parametrize("size", [1, 100_000])

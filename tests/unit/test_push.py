@@ -20,19 +20,6 @@ from tests.support.transfers import Transfers
 
 
 @pytest.fixture
-def registry() -> Iterator[FaultRegistry]:
-    with FaultRegistry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def transfers(tmp_path: Path) -> Iterator[Transfers]:
-    transfers = Transfers(tmp_path)
-    yield transfers
-    transfers.close()
-
-
-@pytest.fixture
 def image(transfers: Transfers) -> Iterator[Image]:
     """An image that was pulled from somewhere else; its second layer is the big one."""
     with FaultRegistry(host="127.0.0.3") as source:

@@ -28,13 +28,6 @@ def registry() -> Iterator[FaultRegistry]:
         yield registry
 
 
-@pytest.fixture
-def transfers(tmp_path: Path) -> Iterator[Transfers]:
-    transfers = Transfers(tmp_path)
-    yield transfers
-    transfers.close()
-
-
 def test_basic(registry: FaultRegistry, transfers: Transfers) -> None:
     registry.basic = ("user", "geheim")
     name = f"{registry.host}/app"

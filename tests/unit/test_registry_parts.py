@@ -85,6 +85,13 @@ def test_mirrors_that_are_refused(bad: str) -> None:
         check_mirror(bad)
 
 
+def test_bad_options_are_refused_at_once() -> None:
+    with pytest.raises(InvalidParameter):
+        RegistryConfig(mirrors=("ftp://m",))
+    with pytest.raises(InvalidParameter):
+        RegistryConfig(insecure_registries=("http://reg",))
+
+
 def test_a_refused_mirror_shows_no_password() -> None:
     with pytest.raises(InvalidParameter) as caught:
         check_mirror("https://user:geheim@m.example")

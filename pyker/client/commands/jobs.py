@@ -119,7 +119,9 @@ def subject_of(item: dict[str, Any], *, whole: bool = False) -> str:
             tag = str(arguments.get("tag") or "latest")
             subject = f"{arguments['image']}{'@' if ':' in tag else ':'}{tag}"
         elif not subject:
-            subject = str(arguments.get("digest") or arguments.get("mode") or "")
+            config = arguments.get("config")
+            image = config.get("image") if isinstance(config, dict) else ""
+            subject = str(arguments.get("digest") or arguments.get("mode") or image or "")
     if whole:
         return subject
     bare = subject.removeprefix("sha256:")
