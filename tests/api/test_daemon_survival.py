@@ -164,10 +164,11 @@ def test_containers_outlive_the_daemon(engine: Engine, number: signal.Signals) -
 
 
 def test_attach_works_again_after_the_daemon_was_killed(engine: Engine) -> None:
-    engine.docker("run", "-di", "--name", "echoes", BUSYBOX, "cat", check=True)
+    engine.docker("create", "-i", "--name", "echoes", BUSYBOX, "cat", check=True)
+    engine.docker("start", "echoes", check=True)
     engine.kill()
     engine.start()
-    done = engine.docker("attach", "--no-stdin=false", "echoes", input="still here\n")
+    done = engine.docker("attach", "echoes", input="still here\n")
     assert done.out == "still here\n"
 
 
@@ -256,7 +257,8 @@ def test_many_at_once_leave_nothing(engine: Engine) -> None:
         thread.join(90)
     assert wrong == []
     assert engine.request("GET", "/containers/json?all=1").json() == []
-    assert list((engine.data_root / "containers").iterdir()) == []
+    folder = engine.data_root / "containers"
+    wait_until(lambda: not list(folder.iterdir()), timeout=20, what="the deletion of what was removed", every=0.02)
 
 
 def test_two_starts_and_a_forced_removal_at_once(engine: Engine) -> None:
