@@ -484,11 +484,19 @@ def test_a_hostile_answer_is_an_error_and_never_a_traceback(tmp_path: Path, wire
     assert (told.code in (1, 125) and told.err) or (lacking and told.code == 0)
 
 
-def test_the_script_starts_python_without_site(daemon: FakeDaemon, tmp_path: Path) -> None:
+@pytest.mark.parametrize("installed", ["path file", "finder", "copy"])
+def test_the_script_starts_python_without_site(daemon: FakeDaemon, tmp_path: Path, installed: str) -> None:
     source = Path(__file__).parents[2]
     packages = tmp_path / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     packages.mkdir(parents=True)
-    (packages / "__editable__.pyker-0.1.0.pth").write_text(f"{source}\n")
+    match installed:
+        case "path file":
+            (packages / "__editable__.pyker-0.1.0.pth").write_text(f"{source}\n")
+        case "finder":
+            text = f"MAPPING: dict[str, str] = {{'pyker': '{source}/pyker'}}\n"
+            (packages / "__editable___pyker_0_1_0_finder.py").write_text(text)
+        case _:
+            (packages / "pyker").symlink_to(source / "pyker")
     (tmp_path / "bin").mkdir()
     script = tmp_path / "bin" / "pyker"
     shutil.copy(source / "bin" / "pyker", script)
@@ -499,7 +507,7 @@ def test_the_script_starts_python_without_site(daemon: FakeDaemon, tmp_path: Pat
         done = subprocess.run(
             [str(command), "ps", "-q"], env=environment(daemon.host), capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.splitlines()[0] == "01cccccccccc"
 
 
