@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from pyker import __version__
 from pyker.errors import InvalidParameter
 from pyker.types.reference import DEFAULT_DOMAIN
 
@@ -34,8 +35,15 @@ class RegistryConfig:
     max_attempts: int = 5
     connect_timeout_s: float = 15.0
     stall_timeout_s: float = 60.0
-    user_agent: str = "docker/20.10 os/linux pyker"
+    user_agent: str = f"docker/20.10.24 os/linux pyker/{__version__}"
     local: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise InvalidParameter if a mirror or an insecure registry is not written as one."""
+        for mirror in self.mirrors:
+            check_mirror(mirror)
+        for entry in self.insecure_registries:
+            check_insecure_registry(entry)
 
     def insecure(self, host: str) -> bool:
         """True if ``host`` (``name[:port]``) may be spoken to without TLS, or with a certificate nobody vouches for.

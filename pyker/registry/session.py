@@ -1,36 +1,31 @@
-"""HTTP with a registry: TLS by its host, redirects that leak nothing, bounded answers, errors in known words.
+"""HTTP with a registry: redirects that leak nothing, bounded answers, no waiting for one whose client left.
 
-This is the only module that imports requests, and it is imported at the first use of a registry: the library costs
-more memory than the rest of an idle daemon's registry part.
+This module and the two below it (``connections``, ``failures``) are the only ones that import requests, and they are
+imported at the first use of a registry: the library costs more memory than all the rest of the client.
 
-Source: RFC 9110 section 15.4 (redirects); dockerd's certs.d(5) layout.
+Source: RFC 9110 section 15.4 (redirects).
 """
 
 from __future__ import annotations
 
-import errno
-import http.client
-import os
 import socket
-import ssl
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
-import requests.adapters
 import requests.utils
 import urllib3
-from urllib3.exceptions import HTTPError, InsecureRequestWarning
+from urllib3.exceptions import InsecureRequestWarning
 
-from pyker.errors import Cancelled
 from pyker.registry.answers import ERROR_BODY_MAX_BYTES, BadAnswer, Unreachable, refusal
 from pyker.registry.cancel import NEVER, Cancel
-from pyker.registry.config import RegistryConfig, host_name, is_loopback
+from pyker.registry.config import RegistryConfig, is_loopback
+from pyker.registry.connections import Adapter, Waiting, this_thread, tls_context
+from pyker.registry.failures import translated
 
 _REDIRECTS_MAX = 10
 _LOOKUP_TIMEOUT_S = 10.0
@@ -103,7 +98,7 @@ class Answer:
         Raises Unreachable when the connection breaks or stalls, Cancelled when the caller's token is set.
         """
         raw = self._response.raw
-        with _translated("Get", self.url):
+        with translated("Get", self.url):
             while True:
                 try:
                     piece = raw.read1(_PIECE, decode_content=False)
@@ -176,11 +171,11 @@ class Sessions:
 
     def _once(self, method: str, url: str, headers: dict[str, str], body: Any, cancel: Cancel) -> Answer:
         parts = urlsplit(url)
-        waiting = _Waiting()
+        waiting = Waiting()
         forget = cancel.on_cancel(waiting.interrupt)
-        _this_thread.waiting = waiting
+        this_thread.waiting = waiting
         try:
-            with _translated(method, url):
+            with translated(method, url):
                 proxies = _proxies(url, parts.hostname or "")
                 if not proxies:
                     _look_up(parts.hostname or "", method, url, cancel)
@@ -200,7 +195,7 @@ class Sessions:
             cancel.raise_if_cancelled()
             raise
         finally:
-            _this_thread.waiting = None
+            this_thread.waiting = None
             forget()
         return Answer(response, cancel)
 
@@ -215,8 +210,8 @@ class Sessions:
                 session.headers.update(
                     {"User-Agent": self._config.user_agent, "Accept-Encoding": "identity", "Connection": "keep-alive"}
                 )
-                context = _tls_context(self._config, host) if scheme == "https" else None
-                session.mount(f"{scheme}://", _Adapter(context))
+                context = tls_context(self._config, host) if scheme == "https" else None
+                session.mount(f"{scheme}://", Adapter(context))
                 self._sessions[scheme, host] = session
             return session
 
@@ -230,100 +225,6 @@ def accept(answer: Answer, *statuses: int) -> Answer:
     if answer.status < 400:
         raise BadAnswer(f"the registry answered {answer.status} where {' or '.join(map(str, statuses))} was expected")
     raise refusal(answer.status, body, answer.headers)
-
-
-class _Waiting:
-    """A request whose answer has not begun. ``interrupt``, from another thread, ends the wait for it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._over = False
-
-    def on(self, connected: socket.socket | None) -> None:
-        """This is the connection that the answer comes on."""
-        with self._lock:
-            self._socket = connected
-            over = self._over
-        if over:
-            self.interrupt()
-
-    def interrupt(self) -> None:
-        with self._lock:
-            self._over = True
-            connected = self._socket
-        if connected is not None:
-            try:
-                connected.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                return
-
-
-_this_thread = threading.local()
-
-
-class _Reporting(urllib3.connection.HTTPConnection):
-    """Tells the thread's request which connection it goes out on."""
-
-    def putrequest(self, *args: Any, **kwargs: Any) -> None:
-        waiting: _Waiting | None = getattr(_this_thread, "waiting", None)
-        if self.sock is None:
-            self.connect()
-        if waiting is not None:
-            waiting.on(self.sock)
-        super().putrequest(*args, **kwargs)
-
-
-class _ReportingTls(_Reporting, urllib3.connection.HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Reporting
-
-
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _ReportingTls
-
-
-class _Adapter(requests.adapters.HTTPAdapter):
-    """Uses the TLS context it was given, and no other certificates."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._context = context
-        super().__init__(pool_connections=4, pool_maxsize=16, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._context is not None:
-            kwargs["ssl_context"] = self._context
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if self._context is not None:
-            kwargs["ssl_context"] = self._context
-        return super().proxy_manager_for(proxy, **kwargs)
-
-    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave the connection as the context has it."""
-        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
-
-
-def _tls_context(config: RegistryConfig, host: str) -> ssl.SSLContext:
-    """The system's certificates and those of ``certs.d/<host>``: ``*.crt`` to trust, ``*.cert`` + ``*.key`` to show."""
-    context = ssl.create_default_context()
-    folder = os.path.join(config.certs_dir, host)
-    names = sorted(os.listdir(folder)) if "/" not in host and host != ".." and os.path.isdir(folder) else []
-    for name in names:
-        path = os.path.join(folder, name)
-        if name.endswith(".crt"):
-            context.load_verify_locations(cafile=path)
-        elif name.endswith(".cert"):
-            context.load_cert_chain(path, path.removesuffix(".cert") + ".key")
-    if config.insecure(host):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _proxies(url: str, name: str) -> dict[str, str]:
@@ -363,63 +264,3 @@ def _look_up(name: str, method: str, url: str, cancel: Cancel) -> None:
         raise failure[0]
     if not answered:
         raise Unreachable(f'{method.capitalize()} "{url}": dial tcp: lookup {name}: i/o timeout')
-
-
-@contextmanager
-def _translated(method: str, url: str) -> Iterator[None]:
-    try:
-        yield
-    except (Unreachable, BadAnswer, Cancelled):
-        raise
-    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-        raise _unreachable(error, method, url) from error
-
-
-def _unreachable(error: BaseException, method: str, url: str) -> Unreachable:
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    where = f"{parts.hostname}:{port or (443 if parts.scheme == 'https' else 80)}"
-    start = f'{method.capitalize()} "{url}": '
-    for cause in _causes(error):
-        match cause:
-            case socket.gaierror():
-                words = "no such host" if cause.errno == socket.EAI_NONAME else (cause.strerror or "").lower()
-                return Unreachable(f"{start}dial tcp: lookup {host_name(parts.netloc)}: {words}")
-            case ssl.SSLCertVerificationError():
-                reason = f"tls: failed to verify certificate: x509: {cause.verify_message or cause.reason}"
-                return Unreachable(start + reason)
-            case ssl.SSLError() if cause.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
-                return Unreachable(f"{start}http: server gave HTTP response to HTTPS client")
-            case ssl.SSLError():
-                return Unreachable(f"{start}tls: {cause.reason or cause}")
-            case urllib3.exceptions.ConnectTimeoutError() | requests.ConnectTimeout():
-                return Unreachable(f"{start}dial tcp {where}: i/o timeout")
-            case urllib3.exceptions.ReadTimeoutError() | TimeoutError():
-                return Unreachable(f"{start}net/http: timeout awaiting an answer")
-            case OSError() if cause.errno in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH):
-                return Unreachable(f"{start}dial tcp {where}: connect: {os.strerror(cause.errno).lower()}")
-            case http.client.RemoteDisconnected():
-                return Unreachable(f"{start}EOF", broken=True)
-            case OSError() if cause.errno:
-                broken = cause.errno in (errno.ECONNRESET, errno.EPIPE)
-                return Unreachable(f"{start}read tcp {where}: {os.strerror(cause.errno).lower()}", broken=broken)
-            case _:
-                continue
-    return Unreachable(f"{start}{type(error).__name__}: EOF")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """``error`` and what lies under it, innermost first; the libraries hide it in ``reason`` and ``args``."""
-    seen: list[BaseException] = []
-    waiting: list[BaseException] = [error]
-    while waiting:
-        current = waiting.pop()
-        if any(current is known for known in seen):
-            continue
-        seen.append(current)
-        candidates = [getattr(current, "reason", None), current.__cause__, current.__context__, *current.args]
-        waiting += [item for item in candidates if isinstance(item, BaseException)]
-    return reversed(seen)

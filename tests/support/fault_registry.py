@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import random
 import re
 import socket
 import ssl
@@ -50,6 +51,16 @@ def make_tar(files: Mapping[str, bytes]) -> bytes:
             info.mode = 0o755
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    """Bytes that no compressor makes smaller, the same each time."""
+    return random.Random(seed).randbytes(size)
+
+
+def errors(code: str, message: str) -> bytes:
+    """The body of a refusal."""
+    return json.dumps({"errors": [{"code": code, "message": message}]}).encode()
 
 
 @dataclass
@@ -222,6 +233,15 @@ class FaultRegistry:
         raw = json.dumps(manifest).encode()
         digest = self.add_manifest(name, tag, manifest_type, raw)
         return Image(name, digest, config_bytes, raw, layers, own)
+
+    def three_layers(self, name: str = "team/app", *, oci: bool = False, compression: str = "gzip") -> Image:
+        """A small image."""
+        tars = [make_tar({f"file{number}": bytes([number]) * 1000}) for number in range(3)]
+        return self.add_image(name, tars, oci=oci, compression=compression)
+
+    def one_layer(self, size: int = 500_000, name: str = "team/app") -> Image:
+        """An image of one layer that takes ``size`` bytes on the way."""
+        return self.add_image(name, [make_tar({"data": noise(size)})])
 
     def add_manifest(self, name: str, tag: str, media_type: str, raw: bytes) -> str:
         digest = digest_of(raw)

@@ -113,6 +113,10 @@ class Transfers:
     ) -> Outcome:
         return self.run(Push(image=image, tag=tag, auth=auth or RegistryAuth()), cancel=cancel)
 
+    def layer_jobs(self) -> int:
+        """How many layers are under way."""
+        return sum(record.name == "pull_layer" for record in self.engine.running())
+
     def partial(self) -> dict[str, int]:
         """The files of downloads that are not complete, and their sizes."""
         folder = self.folder / "partial"
