@@ -107,6 +107,17 @@ def test_a_missing_controller_is_named(top: Path, leaf: Path) -> None:
         cgroup(top).set(Resources(memory_bytes=1 << 20))
 
 
+def test_a_kernel_that_does_not_count_swap(top: Path, leaf: Path) -> None:
+    (leaf / "memory.swap.max").unlink()
+    cgroup(top).create(Resources(memory_bytes=100, memory_swap_bytes=200))
+    assert (leaf / "memory.max").read_text() == "100"
+    (top / "system.slice").mkdir()
+    (top / "system.slice" / "memory.max").write_text("max")
+    assert not support.probe(Layout(unified=str(top))).swap
+    (top / "system.slice" / "memory.swap.max").write_text("max")
+    assert support.probe(Layout(unified=str(top))).swap
+
+
 def test_what_version_2_lacks_is_ignored(top: Path, leaf: Path) -> None:
     cgroup(top).set(Resources(memory_swappiness=60, oom_kill_disable=True, cpu_realtime_runtime_us=1000))
     assert not (leaf / "memory.swappiness").exists()

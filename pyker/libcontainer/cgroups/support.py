@@ -76,6 +76,20 @@ def _version_1(found: Layout) -> Support:
     )
 
 
+def _counts_swap(top: str) -> bool:
+    """The root has no limits: a child that has memory.max shows whether memory.swap.max goes with it.
+
+    Without any such child, Linux 6.1 and later count swap always.
+    """
+    with os.scandir(top) as entries:
+        children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    limited = [child for child in children if files.exists(child, "memory.max")]
+    if limited:
+        return any(files.exists(child, "memory.swap.max") for child in limited)
+    major, minor = os.uname().release.split(".")[:2]
+    return (int(major), int(minor.split("-")[0])) >= (6, 1)
+
+
 def _version_2(found: Layout) -> Support:
     top = found.unified
     controllers = set(files.read(top, "cgroup.controllers").split())
@@ -86,7 +100,7 @@ def _version_2(found: Layout) -> Support:
     return Support(
         version=2,
         memory="memory" in controllers,
-        swap="memory" in controllers,
+        swap="memory" in controllers and _counts_swap(top),
         memory_reservation="memory" in controllers,
         cpu_shares="cpu" in controllers,
         cpu_cfs="cpu" in controllers,

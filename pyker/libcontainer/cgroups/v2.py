@@ -158,7 +158,8 @@ class CgroupV2:
         if limit == -1 and both == 0:
             both = -1
         swap = values.swap_max(limit, both)
-        if swap and (swap != "max" or files.exists(self._directory, "memory.swap.max")):
+        # Before Linux 6.1 swap is counted only if the kernel was told so at boot; create has warned of that.
+        if swap and files.exists(self._directory, "memory.swap.max"):
             self._write("memory", "memory.swap.max", swap)
         if limit:
             self._write("memory", "memory.max", values.limit(limit))
