@@ -106,13 +106,13 @@ class ImageStore:
             Corrupt: one of its layers is not here.
         """
         image = parse(config, ImageId(parent) if parent else None)
+        self._layers.sync()
         with self._lock:
             if image.id in self._images:
                 return image.id
             if image.top is not None and self._layers.retain(image.top) is None:
                 raise Corrupt(f"the layer {image.top} of the image is not here")
             try:
-                self._layers.sync()
                 durable.replace(self._path(image.id), config)
                 if image.parent is not None:
                     self._note(image.id, "parent", image.parent)

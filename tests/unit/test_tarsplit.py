@@ -86,6 +86,35 @@ def test_any_tar_comes_out_as_it_went_in(tar: bytes) -> None:
         assert layers.assemble(folder) == tar
 
 
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(tars(), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8), st.booleans())
+def test_damaged_tars_are_refused_or_come_out_as_they_went_in(
+    tar: bytes, damage: list[tuple[int, int]], fix: bool
+) -> None:
+    """Never anything but an error of ours or of the kernel; ``fix`` makes the checksums right again."""
+    raw = bytearray(tar)
+    for position, value in damage:
+        raw[position % len(raw)] = value
+    if fix:
+        for start in range(0, len(raw) - 511, 512):
+            block = raw[start : start + 512]
+            if block[257:262] == b"ustar":
+                block[148:156] = b"        "
+                raw[start + 148 : start + 156] = b"%06o\0 " % sum(block)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "layer"
+        try:
+            layers.apply_bytes(bytes(raw), folder)
+        except (Corrupt, OSError):
+            return
+        finally:
+            for found in folder.rglob("*"):
+                if not found.is_symlink():
+                    found.chmod(0o700)
+        assert layers.assemble(folder) == raw
+        assert sorted(os.listdir(place)) == ["layer", "layer.split", "layer.tar"]
+
+
 def test_the_lines_are_those_of_the_reference(tmp_path: Path) -> None:
     """Type 2 is bytes, type 1 a file with CRC-64/ISO, as a store of dockerd 20.10 has them."""
     tar = layers.members(layers.folder("d/"), layers.file("d/f", b"123456789"), fmt=tarfile.USTAR_FORMAT)

@@ -402,6 +402,8 @@ def apply(chunks: Iterator[bytes], root_fd: int, whiteouts: str, split: SplitWri
             stream.keep(padding(entry.size))
         _finish_split(stream, split)
         extractor.finish()
+    except (OverflowError, ValueError) as error:
+        raise Corrupt(f"invalid tar header: {error}") from error
     finally:
         extractor.close()
     if extractor.replaced and whiteouts == "overlay":
