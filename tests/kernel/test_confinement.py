@@ -7,9 +7,7 @@ import errno
 import os
 import resource
 import socket
-import statistics
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -173,17 +171,6 @@ def test_a_killing_rule_kills() -> None:
     _, wait_status = os.waitpid(pid, 0)
     assert os.WIFSIGNALED(wait_status)
     assert os.WTERMSIG(wait_status) == 31
-
-
-def test_loading_is_cheap(program: bytes) -> None:
-    """It is on the path of every start: some hundred microseconds, most of them the kernel's own compiler."""
-
-    def load() -> float:
-        before = time.perf_counter()
-        seccomp.load(program)
-        return time.perf_counter() - before
-
-    assert statistics.median(in_child(load) for _ in range(9)) < 0.005
 
 
 def test_rlimits_are_the_kernels() -> None:
