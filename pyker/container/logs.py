@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -85,7 +86,8 @@ class LogReader:
                 poll.register(watch, select.POLLIN)
                 poll.register(wake_fd, select.POLLIN)
                 while True:
-                    last = stopped()
+                    left_ns = until_ns - time.time_ns() if until_ns else 0
+                    last = stopped() or left_ns < 0
                     moved = cursor.moved()
                     # Only after that look can nothing more be added to a file that was moved away.
                     for entry in cursor.new():
@@ -99,7 +101,7 @@ class LogReader:
                         continue
                     if last:
                         return
-                    poll.poll()
+                    poll.poll(left_ns // 1_000_000 + 1 if until_ns else None)
                     try:
                         os.read(watch, 4096)
                     except BlockingIOError:

@@ -54,7 +54,7 @@ class AttachHandlers:
             if job.logs:
                 self._logs.replay(container, client.send, stdout=job.stdout, stderr=job.stderr)
             relay = Relay(client, mine, keys if config.tty and stdin else b"")
-            relay.run(stdin=stdin)
+            relay.run(ctx.cancel, stdin=stdin)
             if relay.detached:
                 self._bus.container("detach", container)
         finally:

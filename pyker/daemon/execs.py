@@ -117,7 +117,7 @@ class ExecHandlers:
             return
         keys = parse_detach_keys(request.detach_keys) if request.tty and request.attach_stdin else b""
         relay = Relay(client, mine, keys)
-        if relay.run(stdin=request.attach_stdin):
+        if relay.run(ctx.cancel, stdin=request.attach_stdin):
             while not record.over.wait(_CANCEL_CHECK_S) and not ctx.cancel.cancelled:
                 continue
         elif relay.detached:

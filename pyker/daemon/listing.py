@@ -104,7 +104,8 @@ class ListingHandlers:
         arguments = (job.ps_args or "-ef").split()
         done = subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False, errors="replace")
         if done.returncode != 0:
-            raise SystemFailure(f"Error running ps: {done.stderr.strip().splitlines()[:1] or 'ps failed'}")
+            reason = (done.stderr.strip().splitlines() or ["it failed"])[0]
+            raise SystemFailure(f"Error running ps: {reason}")
         return _table(done.stdout, pids)
 
     def _sizes(self, container: Container) -> tuple[int, int]:

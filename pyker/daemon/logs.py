@@ -12,6 +12,7 @@ from pyker.container.logs import LogEntry, LogReader
 from pyker.container.record import Container
 from pyker.container.store import ContainerStore
 from pyker.daemon.processes import Processes
+from pyker.daemon.wake import Wake
 from pyker.engine.job import JobContext
 from pyker.errors import InvalidParameter, NotSupported
 from pyker.jobs.containers import ContainerLogs
@@ -62,17 +63,14 @@ class LogHandlers:
     def _follow(
         self, container: Container, reader: LogReader, job: ContainerLogs, ctx: JobContext
     ) -> Iterable[LogEntry]:
-        wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        wake = Wake()
         started_at = container.state.started_at
         created = container.state.status == "created"
 
         def stopped() -> bool:
             if ctx.cancel.cancelled:
                 return True
-            try:
-                os.eventfd_read(wake)
-            except BlockingIOError:
-                pass
+            wake.clear()
             now = self._store.find(container.id)
             if now is None:
                 return True
@@ -80,17 +78,16 @@ class LogHandlers:
                 return now.has_been_started_before and not now.state.running
             return not now.state.running or now.state.restarting or now.state.started_at != started_at
 
-        def poke() -> None:
-            os.eventfd_write(wake, 1)
-
-        forget = [self._processes.on_change(container.id, poke), ctx.cancel.on_cancel(poke)]
+        forget = [self._processes.on_change(container.id, wake.poke), ctx.cancel.on_cancel(wake.poke)]
         try:
             os.close(os.open(container.log_path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o640))
-            yield from reader.follow(stopped, wake, tail=job.tail, since_ns=job.since_ns, until_ns=job.until_ns)
+            yield from reader.follow(
+                stopped, wake.fileno(), tail=job.tail, since_ns=job.since_ns, until_ns=job.until_ns
+            )
         finally:
             for done in forget:
                 done()
-            os.close(wake)
+            wake.close()
 
 
 def log_path(container: Container) -> str:

@@ -67,6 +67,8 @@ def _detail(record: JobRecord) -> str:
             return f" {arguments.get('image', '')}{'@' if ':' in str(tag) else ':'}{tag}"
         case "pull_layer":
             return f" {str(arguments.get('digest', '')).rpartition(':')[2][:12]}"
+        case "create" if record.status == "failed":
+            return " (the image is not here yet)"
         case "allocate_interface":
             return f" {arguments.get('mode', '')}"
         case _:

@@ -6,12 +6,12 @@ frames (raw bytes with a terminal), from it flows stdin. Source: Docker API v1.4
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
 
-from pyker.engine.job import Duplex
+from pyker.daemon.wake import Wake
+from pyker.engine.job import CancelToken, Duplex
 from pyker.errors import Cancelled, InvalidParameter
 
 _CHUNK = 1 << 16
@@ -78,11 +78,12 @@ class Relay:
         self._container = container
         self._scanner = DetachScanner(detach_keys) if detach_keys else None
         self.detached = False
-        self._stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stop = Wake()
 
-    def run(self, *, stdin: bool) -> bool:
-        """Returns when the container's output has ended (True), the client has gone or it detached (False)."""
+    def run(self, cancel: CancelToken, *, stdin: bool) -> bool:
+        """True: the container's output has ended. False: the client has gone or detached, or ``cancel`` was set."""
         feeder = None
+        forget = cancel.on_cancel(self._stop.poke)
         try:
             if stdin:
                 feeder = threading.Thread(target=self._feed, name="stdin", daemon=True)
@@ -91,25 +92,27 @@ class Relay:
         except (Cancelled, OSError):
             return False
         finally:
-            os.eventfd_write(self._stop, 1)
+            forget()
+            self._stop.poke()
             if feeder is not None and self._client.fileno() < 0:
                 self._client.close()
             if feeder is not None:
                 feeder.join()
             self._container.close()
-            os.close(self._stop)
+            self._stop.close()
 
     def _drain(self) -> bool:
         """Container to client; True if the container's side ended, False if the client's did."""
         poll = select.poll()
         poll.register(self._container, select.POLLIN)
+        poll.register(self._stop, select.POLLIN)
         descriptor = self._client.fileno()
         if descriptor >= 0:
             poll.register(descriptor, 0)
         buffer = memoryview(bytearray(_CHUNK))
         while True:
             for ready, _ in poll.poll():
-                if ready == descriptor:
+                if ready != self._container.fileno():
                     return False
             size = self._container.recv_into(buffer)
             if not size:
