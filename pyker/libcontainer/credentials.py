@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from typing import NoReturn, Protocol
 
-from pyker.errors import KernelError
+from pyker.errors import KernelError, NotSupported
 from pyker.libcontainer import capabilities, command, console, handshake, mounts, rlimits, user
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import Pty, Ready, Socket
@@ -35,8 +36,12 @@ class Stopwatch(Protocol):
 def detach(container_id: str) -> None:
     """Leave the session, the keyring and the file mode mask of the launcher behind.
 
-    Until execve this process is a copy of the launcher: others in the same container must not look into it.
+    Until execve this process is a copy of the launcher: others in the same container must not look into it, and it
+    must not import anything any more, because from pivot_root on it would run modules of the image's, as root.
     """
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path.clear()
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
     os.setsid()
     os.umask(0)
@@ -91,9 +96,10 @@ def assume_and_execute(
         rlimits.apply(limits)
     _take_streams(stdio, who.uid, terminal=process.tty)
     if process.apparmor_profile:
-        # Imported by the launcher where the kernel has AppArmor: elsewhere it would be dead weight.
-        from pyker.libcontainer import apparmor
-
+        # The launcher has imported it where the kernel has AppArmor; elsewhere it would be dead weight, and is missing.
+        apparmor = sys.modules.get("pyker.libcontainer.apparmor")
+        if apparmor is None:
+            raise NotSupported("this kernel has no AppArmor", hint="drop --security-opt apparmor=...")
         apparmor.change_on_exec(process.apparmor_profile)
     capabilities.before_setuid(process.capabilities)
     os.setgroups(who.groups)

@@ -8,7 +8,7 @@ daemon -> launcher     Exec       have a monitor run one more process in it     
 daemon -> launcher     NewNetns   make and pin a network namespace                    reply
 daemon -> launcher     OpenNetns  open a socket in a pinned one                       reply
 daemon -> launcher     DropNetns  unpin it                                            reply
-launcher's child       Done       the answer to the three above                       netlink socket or none
+starter -> daemon      Done       the answer to the three above                       netlink socket or none
 starter -> daemon      Created    init exists, its command does not run yet
 starter -> daemon      Started    execve succeeded                                    pidfd
 starter -> daemon      Failure    it did not; nothing is left; the last message
@@ -26,10 +26,11 @@ init -> starter        Failure    set-up or execve failed
 init -> starter        (EOF)      execve succeeded: the socket is close-on-exec
 =====================  =========  ==================================================  ====================
 
-On the start path, with the waits that order them (monitor and starter were forked before, and wait)::
+The launcher forks a monitor, and that a starter, before there is a request; the starter takes the request from the
+channel that all of them have from the launcher. On the start path, with the waits that order them::
 
-    daemon      launcher     starter                          init
-    Run ------> Run -------> clone3 ------------------------> namespaces, root, mounts, devices
+    daemon                   starter                          init
+    Run -------------------> clone3 ------------------------> namespaces, root, mounts, devices
                              cgroup, socket
                              Enter -------------------------> cgroup namespace, masks, pivot_root
                              <------------------------- Pty   terminal
@@ -234,12 +235,6 @@ Message = ToLauncher | ToMonitor | FromMonitor | ToInit | FromInit | Begin
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {side: msgspec.msgpack.Decoder(side) for side in (ToLauncher, ToMonitor, FromMonitor, ToInit, FromInit)}
-# A map of few entries, the first of them "type": "Run" or "Exec". Source: msgpack spec, fixmap and fixstr.
-_MONITOR_HEADS = tuple(
-    bytes([0x80 | entries]) + b"\xa4type" + bytes([0xA0 | len(name)]) + name
-    for name in (b"Run", b"Exec")
-    for entries in range(16)
-)
 _begin_decoder = msgspec.msgpack.Decoder(Begin)
 
 
@@ -312,13 +307,8 @@ _CMSG_SPACE = _socket.CMSG_SPACE(4 * _MAX_FDS)
 
 
 def decode_request(raw: bytes) -> ToLauncher:
-    """What ``receive_raw`` brought the launcher; decoded in the child, so that the launcher itself stays quick."""
+    """What ``receive_raw`` brought a starter."""
     return _decoders[ToLauncher].decode(raw)  # type: ignore[no-any-return]
-
-
-def is_for_monitor(raw: bytes) -> bool:
-    """Whether a request is a Run or an Exec, told from its first bytes without decoding the rest of it."""
-    return raw.startswith(_MONITOR_HEADS)
 
 
 def receive_from_monitor(channel: Socket, *, wait: bool = True) -> tuple[FromMonitor, list[int]]:

@@ -103,8 +103,9 @@ class Launcher:
         with self._lock:
             if self._closed:
                 raise Unavailable("the launcher is closed")
-            if self._channel is not None:
-                if self._channel is not instead_of:
+            if self._channel is not None and self._process is not None:
+                # One that was killed may have left a monitor ready, which would take one more request, and no second.
+                if self._channel is not instead_of and self._process.poll() is None:
                     return self._channel
                 self._drop()
             return self._start()

@@ -1,10 +1,10 @@
-"""The launcher: a process of one thread that waits for requests and forks a child for each.
+"""The launcher: a process of one thread that keeps one monitor ready, and forks the next when that one is taken.
 
-``python -m pyker.libcontainer.launcher_main FD [PROGRAM]``: FD is its end of the socket pair to the daemon; when the
-other end closes, it exits. PROGRAM is a descriptor that it was executed by, and closes. Whatever a child will need is
-imported here, once; what is imported is frozen out of the garbage collector, so that children share its memory. The
-launcher itself does not even decode requests: it never waits for anything but the next one. One monitor with its
-starter is always ready, so that a start need not wait for two forks.
+``python -m pyker.libcontainer.launcher_main FD [PROGRAM]``: FD is its end of the socket pair to the daemon; PROGRAM is
+a descriptor that it was executed by, and closes. It never reads a request itself: the starter of the monitor that is
+ready does, says so on a pipe, and gets its successor. So a start waits for no fork, and what the launcher touches of
+the memory that it shares with every monitor, which each of them would have to keep in its old state, is next to
+nothing. Whatever a child will need is imported here, once, and frozen out of the garbage collector.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import gc
 import os
 import signal
 import sys
+import time
 from typing import NoReturn
 
 from pyker.errors import PykerError
-from pyker.libcontainer import handshake, monitor, netns
+from pyker.libcontainer import capabilities, handshake, monitor, starter
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import open_cgroup
-from pyker.libcontainer.handshake import Done, DropNetns, Failure, NewNetns, OpenNetns, Socket
+from pyker.libcontainer.handshake import Begin, Socket, Streams
+from pyker.libcontainer.spec import LogSpec
+
+REHEARSALS = 12
+"""The interpreter begins to specialise code after eight runs."""
+PAUSE_S = 0.1
+"""Before a monitor that died while it was ready is replaced: whatever kills them shall not keep us busy."""
 
 
 def main(fd: int) -> NoReturn:
@@ -31,97 +38,91 @@ def main(fd: int) -> NoReturn:
     channel = _socket.socket(fileno=fd)
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    # The kernel reaps children of a process that ignores SIGCHLD: no zombies, no waiting.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     errors_to = os.dup(2)
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
     _import_the_rest()
+    for _ in range(REHEARSALS):
+        _rehearse()
+    # The kernel reaps children of a process that ignores SIGCHLD: no zombies, no waiting.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
     gc.disable()
     gc.freeze()
-    _serve(channel, errors_to)
+    _keep_one_ready(channel, errors_to)
 
 
-def _serve(channel: Socket, errors_to: int) -> NoReturn:
-    """Pass requests on; keep one monitor ready, made while there is nothing else to do."""
-    spare: Socket | None = None
+def _keep_one_ready(channel: Socket, errors_to: int) -> NoReturn:
     while True:
-        try:
-            raw, fds = handshake.receive_raw(channel, wait=spare is not None)
-        except BlockingIOError:
-            spare = _fork_monitor(channel, errors_to)
-            continue
-        except EOFError:
+        news, tell = os.pipe2(os.O_CLOEXEC)
+        # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own.
+        pid, pidfd = sc.clone3(0)
+        if pid == 0:
+            os.close(news)
+            monitor.main(channel, tell, errors_to)
+        os.close(tell)
+        os.close(pidfd)
+        said = os.read(news, 1)
+        os.close(news)
+        if said == starter.DAEMON_GONE:
             os._exit(0)
-        if handshake.is_for_monitor(raw):
-            ready = spare or _fork_monitor(channel, errors_to)
-            spare = None
-            # A spare that is gone (somebody killed it) takes the request with it: the daemon sees its socket close.
-            with contextlib.suppress(PykerError):
-                handshake.send_raw(ready, raw, fds)
-            ready.close()
-        else:
-            _fork_answer(channel, spare, raw, fds)
-        for received in fds:
-            os.close(received)
+        if said != starter.TAKEN:
+            time.sleep(PAUSE_S)
 
 
-def _fork_monitor(channel: Socket, errors_to: int) -> Socket:
-    """A new monitor, waiting; returns the socket for its request. When that closes, the monitor exits."""
-    ours, theirs = handshake.pair()
-    # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own. What this process
-    # itself touches from here on counts too: the child keeps the old pages. So it does as little as it can.
+def _rehearse() -> None:
+    """Play a monitor's part from beginning to end, with a process that says two lines and exits.
+
+    What the interpreter learns about code when it runs (specialised instructions, caches) it writes beside the code.
+    Learnt here, it is shared by all monitors; learnt by each, it would cost each some hundred kilobytes.
+    """
+    daemon, control = handshake.pair()
+    starters, monitors = handshake.pair()
+    out_read, out_write = os.pipe2(os.O_CLOEXEC)
+    err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    ours, theirs = _socket.socketpair()
     pid, pidfd = sc.clone3(0)
     if pid == 0:
+        os.write(out_write, b"out\n")
+        os.write(err_write, b"err\n")
+        os._exit(0)
+    begin = Begin(
+        name="pyker-launcher",
+        pid=pid,
+        start_time=0,
+        tty=False,
+        stdin_once=False,
+        clients=(Streams(),),
+        log=LogSpec(path="/dev/null"),
+        outputs=2,
+    )
+    handshake.send(starters, begin, [pidfd, out_read, err_read, control.fileno(), theirs.fileno()])
+    for fd in (pidfd, out_read, out_write, err_read, err_write):
+        os.close(fd)
+    for channel in (control, theirs):
         channel.close()
-        ours.close()
-        monitor.main(theirs, errors_to)
-    os.close(pidfd)
-    theirs.close()
-    return ours
-
-
-def _fork_answer(channel: Socket, spare: Socket | None, raw: bytes, fds: list[int]) -> None:
-    pid, pidfd = sc.clone3(0)
-    if pid == 0:
+    begin, fds = handshake.receive_from_starter(monitors)
+    playing = monitor.Monitor(begin, fds)
+    ours.shutdown(_socket.SHUT_WR)
+    playing.serve()
+    playing.abandon()
+    for channel in (daemon, starters, monitors, ours):
         channel.close()
-        if spare is not None:
-            spare.close()
-        os.setsid()
-        _answer(raw, _socket.socket(fileno=fds[0]))
-    os.close(pidfd)
 
 
 def _import_the_rest() -> None:
-    """Modules that are imported at their first use: no child should have to. Without cgroups there is nothing to do."""
-    # A codec is a module too, and after pivot_root(2) it can't be found any more.
-    for encoding in ("ascii", "latin-1", "utf-8"):
+    """Whatever is imported at its first use. Children import nothing: in a container it would come from the image."""
+    for encoding in ("ascii", "latin-1", "unicode_escape"):
         codecs.lookup(encoding)
+    capabilities.bounding_set()
     with contextlib.suppress(PykerError):
         open_cgroup("/warm")
     if os.path.isdir("/sys/kernel/security/apparmor"):
         from pyker.libcontainer import apparmor
 
         apparmor.enabled()
-
-
-def _answer(raw: bytes, reply: Socket) -> NoReturn:
-    sc.set_name("pyker-netns")
-    try:
-        match handshake.decode_request(raw):
-            case NewNetns(path):
-                handshake.send(reply, Done(), (netns.new(path),))
-            case OpenNetns(path):
-                handshake.send(reply, Done(), (netns.open_pinned(path),))
-            case DropNetns(path):
-                netns.remove(path)
-                handshake.send(reply, Done())
-    except BaseException as error:  # noqa: BLE001 - the daemon waits for an answer, whatever happened
-        handshake.send(reply, Failure.of(error, "netns"))
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,12 @@ class Monitor:
             poller.watch(self._listener.fileno(), select.POLLIN, self._accept)
         poller.watch(control.fileno(), select.POLLIN, lambda _: self._commands(control), first=True)
 
+    def abandon(self) -> None:
+        """Let go of the descriptors that the end of the process would otherwise close."""
+        for control in self._controls:
+            control.close()
+        os.close(self._pidfd)
+
     def write(self, stream: int, data: bytes, time_ns: int) -> None:
         """The pump's log. The file is opened when there is something to write: many containers never say a word."""
         if self._log is None:
@@ -237,10 +243,11 @@ class Monitor:
                 self._hang_up(control)
 
 
-def main(requests: Socket, errors_to: int) -> NoReturn:
+def main(requests: Socket, tell: int, errors_to: int) -> NoReturn:
     """Wait until a starter hands over a process, and become its monitor. Never returns.
 
-    ``requests`` is where the starter gets its request; ``errors_to`` is the daemon's own log.
+    ``requests`` is where the starter gets its request, ``tell`` where it says so to the launcher; ``errors_to`` is the
+    daemon's own log.
     """
     code = 0
     try:
@@ -252,8 +259,9 @@ def main(requests: Socket, errors_to: int) -> NoReturn:
         starter_pid, starter_pidfd = sc.clone3(0)
         if starter_pid == 0:
             ours.close()
-            starter.main(requests, theirs, errors_to)
+            starter.main(requests, tell, theirs, errors_to)
         requests.close()
+        os.close(tell)
         theirs.close()
         try:
             begin, fds = handshake.receive_from_starter(ours)

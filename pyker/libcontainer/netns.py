@@ -1,4 +1,4 @@
-"""Network namespaces pinned at a path: made, reached over netlink, let go. Each runs in a child of the launcher.
+"""Network namespaces pinned at a path: made, reached over netlink, let go. Each request is a starter's.
 
 A daemon of many threads cannot enter a namespace; it does not need to: a netlink socket belongs for ever to the
 namespace that it was made in, and can be passed on.
@@ -11,9 +11,26 @@ import fcntl
 import os
 import struct
 
+from pyker.libcontainer import handshake
 from pyker.libcontainer import syscalls as sc
+from pyker.libcontainer.handshake import Done, DropNetns, Failure, NewNetns, OpenNetns, Socket
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+
+
+def answer(request: NewNetns | OpenNetns | DropNetns, reply: Socket) -> None:
+    """Do what the daemon asks for and answer on ``reply``, whatever happens: the daemon waits."""
+    try:
+        match request:
+            case NewNetns(path):
+                handshake.send(reply, Done(), (new(path),))
+            case OpenNetns(path):
+                handshake.send(reply, Done(), (open_pinned(path),))
+            case DropNetns(path):
+                remove(path)
+                handshake.send(reply, Done())
+    except BaseException as error:  # noqa: BLE001 - it goes to whom it concerns
+        handshake.send(reply, Failure.of(error, "netns"))
 
 
 def new(path: str) -> int:

@@ -1,5 +1,7 @@
 """The starter: a short-lived child of the monitor that brings a process into being and hands it over.
 
+It waits for the request, too; one that is about a network namespace it answers itself, and its monitor ends with it.
+
 Decoding a spec, making cgroups and cloning touch about a megabyte of memory. Done here, that megabyte goes when the
 starter exits, and the monitor, which stays as long as its container, remains small. The process is cloned with
 CLONE_PARENT: it is the monitor's child from the first, so the monitor can wait for it.
@@ -16,11 +18,14 @@ import time
 from typing import NoReturn
 
 from pyker.errors import PykerError, SystemFailure, Unavailable
-from pyker.libcontainer import handshake, init, namespaces, setns, statefiles
+from pyker.libcontainer import handshake, init, namespaces, netns, setns, statefiles
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
 from pyker.libcontainer.handshake import Begin, Created, Enter, Exec, Failure, Mapped, Pty, Ready, Run, Socket, Started
 from pyker.libcontainer.spec import ProcessSpec
+
+TAKEN, DAEMON_GONE = b"t", b"g"
+"""What a starter tells the launcher: it has a request, or there will be no more."""
 
 
 class Starter:
@@ -224,8 +229,8 @@ class Starter:
             return
 
 
-def main(requests: Socket, monitor: Socket, errors_to: int) -> NoReturn:
-    """Wait for one request, start what it asks for, and exit. Without a request exit too. Never returns.
+def main(requests: Socket, tell: int, monitor: Socket, errors_to: int) -> NoReturn:
+    """Take one request from the daemon, tell the launcher by ``tell``, do what was asked, and exit. Never returns.
 
     ``errors_to`` is the daemon's own log.
     """
@@ -233,13 +238,21 @@ def main(requests: Socket, monitor: Socket, errors_to: int) -> NoReturn:
         try:
             raw, fds = handshake.receive_raw(requests)
         except EOFError:
+            os.write(tell, DAEMON_GONE)
             os._exit(0)
+        os.write(tell, TAKEN)
+        os.close(tell)
+        requests.close()
         request = handshake.decode_request(raw)
         control = _socket.socket(fileno=fds[0])
-        if isinstance(request, Run):
-            Starter(control, fds[1:], monitor, request.spec.process).run_container(request)
-        elif isinstance(request, Exec):
-            Starter(control, fds[1:], monitor, request.process).run_exec(request)
+        match request:
+            case Run():
+                Starter(control, fds[1:], monitor, request.spec.process).run_container(request)
+            case Exec():
+                Starter(control, fds[1:], monitor, request.process).run_exec(request)
+            case _:
+                monitor.close()
+                netns.answer(request, control)
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from pyker.errors import InvalidParameter, KernelError
+from pyker.errors import InvalidParameter, KernelError, NotSupported
 from pyker.libcontainer import capabilities
 from pyker.libcontainer.spec import Capabilities, IdMapping, Rlimit
 from pyker.types.mount import Mount
@@ -360,6 +362,23 @@ def test_the_launchers_program_cannot_be_written_from_inside(containers: Bench) 
     finally:
         os.close(fd)
     process.signal(9)
+
+
+def test_no_module_of_the_image_is_ever_imported(containers: Bench) -> None:
+    """Between pivot_root and execve the interpreter is still there: what it imported would be the image's, as root."""
+    spec = containers.spec("true", process={"rlimits": (Rlimit("nofile", 10, 10),), "oom_score_adj": 7})
+    upper = Path(spec.state_dir).parent / "upper"
+    for entry in {path for path in sys.path if path.startswith("/")} | {os.path.dirname(os.__file__)}:
+        for name in ("traceback", "encodings/ascii", "encodings/idna", "apparmor", "pyker/libcontainer/apparmor"):
+            trap = upper / entry.lstrip("/") / f"{name}.py"
+            trap.parent.mkdir(parents=True, exist_ok=True)
+            trap.write_text("open('/caught', 'w').close()")
+    containers.run_spec(spec)
+    with pytest.raises(NotSupported, match="AppArmor"):
+        containers.run_spec(
+            msgspec.structs.replace(spec, process=msgspec.structs.replace(spec.process, apparmor_profile="x"))
+        )
+    assert not (upper / "caught").exists()
 
 
 def test_proc_must_not_be_a_symlink(containers: Bench) -> None:
