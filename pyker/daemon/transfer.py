@@ -11,7 +11,7 @@ from pyker.daemon.transfer_push import Pusher
 from pyker.daemon.transfer_store import TransferStore
 from pyker.engine.job import JobContext
 from pyker.errors import InvalidParameter, PykerError, SystemFailure, Unauthorized
-from pyker.jobs.images import Pull, Pulled, PullLayer, Push, PushLayer, RegistryAuth
+from pyker.jobs.images import Pull, Pulled, PullLayer, Push, PushLayer, RegistryAuth, SearchImages, SearchResult
 from pyker.jobs.system import Auth, AuthResult
 from pyker.registry.answers import NoCredentials, Refused
 from pyker.registry.auth import Credentials
@@ -19,6 +19,7 @@ from pyker.registry.client import RegistryClient, Repository
 from pyker.registry.downloads import Downloads, Wait, wait_for
 from pyker.registry.manifests import Platform
 from pyker.registry.platforms import host_platform, parse_platform, suits
+from pyker.registry.search import Found, search
 from pyker.registry.slots import Slots
 from pyker.types.events import Event, Progress
 from pyker.types.ids import Digest, ImageId
@@ -139,6 +140,21 @@ class TransferHandlers:
         except NoCredentials as error:
             raise Refused(error.words, code=error.code) from error
 
+    def search(self, job: SearchImages, ctx: JobContext) -> tuple[SearchResult, ...]:
+        """Ask a registry which images it has for a word."""
+        _filter((), job.filters)
+        found = search(self._client, job.term, job.limit, _credentials(job.auth), cancel=ctx.cancel)
+        return tuple(
+            SearchResult(
+                name=item.name,
+                description=item.description,
+                star_count=item.stars,
+                is_official=item.official,
+                is_automated=item.automated,
+            )
+            for item in _filter(found, job.filters)
+        )
+
     def auth(self, job: Auth, ctx: JobContext) -> AuthResult:
         """Try the credentials at the registry. Raises Unauthorized if they are wrong; nothing is kept."""
         address = job.server_address.strip()
@@ -154,6 +170,28 @@ class TransferHandlers:
                 raise Unauthorized(error.message) from error
             raise
         return AuthResult(status="Login Succeeded")
+
+
+def _filter(found: tuple[Found, ...], filters: dict[str, tuple[str, ...]]) -> list[Found]:
+    """Those that pass: ``is-official``, ``is-automated`` (true or false) and ``stars`` (at least). All must hold."""
+    for key in filters:
+        if key not in ("is-official", "is-automated", "stars"):
+            raise InvalidParameter(f"Invalid filter '{key}'")
+    for value in filters.get("stars", ()):
+        if not value.isdigit():
+            raise InvalidParameter(f"Invalid filter 'stars={value}'")
+    for key in ("is-official", "is-automated"):
+        for value in filters.get(key, ()):
+            if value not in ("true", "false", "1", "0"):
+                raise InvalidParameter(f"Invalid filter '{key}={value}'")
+
+    def passes(item: Found) -> bool:
+        enough = all(item.stars >= int(value) for value in filters.get("stars", ()))
+        official = all(item.official == (value in ("true", "1")) for value in filters.get("is-official", ()))
+        automated = all(item.automated == (value in ("true", "1")) for value in filters.get("is-automated", ()))
+        return enough and official and automated
+
+    return [item for item in found if passes(item)]
 
 
 def _meta_headers(given: dict[str, str]) -> dict[str, str]:

@@ -178,3 +178,26 @@ class PushLayer(Job[Digest]):
     repository: str
     diff_id: str
     index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """One image that a registry names."""
+
+    name: str
+    description: str
+    star_count: int
+    is_official: bool
+    is_automated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchImages(Job[tuple[SearchResult, ...]]):
+    """Ask a registry for images by a word; ``limit`` 0 means 25. Source: Docker API v1.45 GET /images/search."""
+
+    name: ClassVar[str] = "search"
+    secret: ClassVar[frozenset[str]] = frozenset({"auth"})
+    term: str
+    limit: int = 0
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    auth: RegistryAuth = RegistryAuth()

@@ -54,7 +54,7 @@ class Reference:
     def familiar_name(self) -> str:
         """The name as a user types it: ``busybox``. It is the whole name where the short one would mean another."""
         first, slash, rest = self.path.partition("/")
-        if self.domain != DEFAULT_DOMAIN or (slash and _is_domain(first)):
+        if self.domain != DEFAULT_DOMAIN or (slash and is_domain(first)):
             return self.name
         return rest if first + slash == _OFFICIAL and "/" not in rest else self.path
 
@@ -178,7 +178,7 @@ def _split_domain(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if not slash:
         return DEFAULT_DOMAIN, _OFFICIAL + text
-    if _is_domain(first):
+    if is_domain(first):
         domain, remainder = first, rest
     else:
         domain, remainder = DEFAULT_DOMAIN, text
@@ -189,5 +189,6 @@ def _split_domain(text: str) -> tuple[str, str]:
     return domain, remainder
 
 
-def _is_domain(first: str) -> bool:
+def is_domain(first: str) -> bool:
+    """True if ``first``, the part before the first slash, names a registry and not a folder of the default one."""
     return first == "localhost" or "." in first or ":" in first or first.lower() != first

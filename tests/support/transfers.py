@@ -12,7 +12,7 @@ from pyker.daemon.transfer import TransferHandlers
 from pyker.engine.engine import Engine
 from pyker.engine.job import CancelToken, Job
 from pyker.errors import PykerError
-from pyker.jobs.images import Pull, PullLayer, Push, PushLayer, RegistryAuth
+from pyker.jobs.images import Pull, PullLayer, Push, PushLayer, RegistryAuth, SearchImages
 from pyker.jobs.system import Auth
 from pyker.registry.cancel import Cancel
 from pyker.registry.client import RegistryClient
@@ -74,6 +74,7 @@ class Transfers:
         self.engine.register(Push, handlers.push)
         self.engine.register(PushLayer, handlers.push_layer)
         self.engine.register(Auth, handlers.auth)
+        self.engine.register(SearchImages, handlers.search)
 
     def _wait(self, cancel: Cancel, seconds: float) -> bool:
         self.waited += seconds

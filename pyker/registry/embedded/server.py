@@ -15,8 +15,9 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
-from pyker.registry.embedded.images import BUSYBOX_PATHS, assemble, find_busybox
+from pyker.registry.embedded.images import BUSYBOX_PATHS, SHIPPED, assemble, find_busybox
 from pyker.registry.manifests import OCI_MANIFEST
 from pyker.types.ids import Digest
 from pyker.types.reference import is_digest
@@ -146,6 +147,9 @@ def _answer(registry: EmbeddedRegistry, request: BaseHTTPRequestHandler) -> None
     if path == "/v2/_catalog":
         _send_json(request, {"repositories": sorted(registry.manifests)})
         return
+    if path == "/v1/search":
+        _send_json(request, _search(request.path))
+        return
     match = _ROUTE.fullmatch(path)
     if match is None:
         _refuse(request, 404, "UNSUPPORTED", "the operation is unsupported")
@@ -170,6 +174,17 @@ def _answer(registry: EmbeddedRegistry, request: BaseHTTPRequestHandler) -> None
                 _refuse(request, 404, "BLOB_UNKNOWN", "blob unknown to registry")
                 return
             _send_blob(registry, request, Digest(what), "application/octet-stream")
+
+
+def _search(target: str) -> dict[str, object]:
+    """What Docker Hub would answer, for the shipped images."""
+    words = parse_qs(urlsplit(target).query).get("q", [""])[0].lower()
+    results = [
+        {"name": name, "description": text, "star_count": 0, "is_official": True, "is_automated": False}
+        for name, text in SHIPPED.items()
+        if words in name or words in text.lower()
+    ]
+    return {"query": words, "num_results": len(results), "results": results}
 
 
 def _send_blob(registry: EmbeddedRegistry, request: BaseHTTPRequestHandler, digest: Digest, media_type: str) -> None:
