@@ -243,6 +243,14 @@ class Monitor:
                 self._hang_up(control)
 
 
+def _reap_all() -> None:
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        return
+
+
 def main(requests: Socket, tell: int, errors_to: int) -> NoReturn:
     """Wait until a starter hands over a process, and become its monitor. Never returns.
 
@@ -266,7 +274,8 @@ def main(requests: Socket, tell: int, errors_to: int) -> NoReturn:
         try:
             begin, fds = handshake.receive_from_starter(ours)
         except EOFError:
-            # The daemon was told by the starter; the child, if there was one, is dead and goes with us.
+            # The daemon was told by the starter; the process, if there was one, is dead or dying.
+            _reap_all()
             os._exit(0)
         os.close(starter_pidfd)
         ours.close()

@@ -68,6 +68,7 @@ _ATTR = (
     (sc.MS_NOSYMFOLLOW, sc.MOUNT_ATTR_NOSYMFOLLOW),
 )
 _BIND_FLAGS = sum(flag for flag, _ in _ATTR) | sc.MS_NOATIME | sc.MS_RELATIME | sc.MS_STRICTATIME
+_STATVFS_FLAGS = sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC | sc.MS_NOATIME | sc.MS_NODIRATIME
 _PAGE_BYTES = 4095
 """mount(2) takes one page of data, with its NUL."""
 
@@ -134,6 +135,8 @@ def make_target(root: int, path: str, create: str, *, symlinks: bool = True, _de
     parent_path, _, name = path.rstrip("/").rpartition("/")
     parent = make_target(root, parent_path or "/", "dir", symlinks=symlinks, _depth=_depth + 1)
     try:
+        if name in (".", ".."):
+            return open_in_root(root, path, symlinks=symlinks)
         try:
             if create == "dir":
                 os.mkdir(name, 0o755, dir_fd=parent)
@@ -265,7 +268,9 @@ def attach(tree: int, target: int, options: Options) -> None:
         path = proc_fd(tree)
         sc.mount("", path, "", propagation)
         if (options.set | options.clear) & _BIND_FLAGS:
-            sc.mount("", path, "", sc.MS_REMOUNT | sc.MS_BIND | (options.set & _BIND_FLAGS))
+            # A remount sets all flags anew. The bits of statvfs(3) are those of mount(2) for these.
+            kept = os.fstatvfs(tree).f_flag & _STATVFS_FLAGS & ~options.clear
+            sc.mount("", path, "", sc.MS_REMOUNT | sc.MS_BIND | kept | (options.set & _BIND_FLAGS))
 
 
 def attach_bare(tree: int, target: int) -> None:

@@ -251,7 +251,6 @@ def main(requests: Socket, tell: int, monitor: Socket, errors_to: int) -> NoRetu
             case Exec():
                 Starter(control, fds[1:], monitor, request.process).run_exec(request)
             case _:
-                monitor.close()
                 netns.answer(request, control)
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
