@@ -52,6 +52,14 @@ class Nftables:
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         library.nft_run_cmd_from_buffer.restype = ctypes.c_int
+        # The library ends the whole process where it cannot open this socket, so it is tried first.
+        try:
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER).close()
+        except OSError as error:
+            raise NotSupported(
+                f"nftables: this kernel has no netfilter over netlink: {os.strerror(error.errno or 0)}",
+                hint="load the module nf_tables, or start the daemon with --iptables=false",
+            ) from error
         self._library = library
         self._lock = threading.Lock()
         self._context: int | None = library.nft_ctx_new(0)
