@@ -274,6 +274,7 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.PullLayer, transfer.pull_layer)
     engine.register(image_jobs.Push, transfer.push)
     engine.register(image_jobs.PushLayer, transfer.push_layer)
+    engine.register(image_jobs.SearchImages, transfer.search)
     engine.register(system_jobs.Auth, transfer.auth)
     images = ImageHandlers(graph, parts.store.all, parts.bus.publish)
     engine.register(image_jobs.ListImages, images.list)

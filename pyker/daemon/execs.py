@@ -102,7 +102,7 @@ class ExecHandlers:
         container = self._active(record.view.container_id)
         ctx.subject = container.id
         if job.detach:
-            self._begin(record, container, job, ())
+            ctx.stages.update(self._begin(record, container, job, ()))
             return
         mine, theirs = socket.socketpair()
         flags = StreamFlags(
@@ -110,7 +110,7 @@ class ExecHandlers:
         )
         client = ctx.stdio.hijack(multiplexed=not request.tty)
         try:
-            self._begin(record, container, job, (Attachment(theirs.detach(), flags),))
+            ctx.stages.update(self._begin(record, container, job, (Attachment(theirs.detach(), flags),)))
         except PykerError as error:
             mine.close()
             _say(client, f"{error}\r\n", tty=request.tty)
@@ -154,7 +154,10 @@ class ExecHandlers:
             self._publish("exec_die", container, record.view.id, exitCode=str(exit_code))
         record.over.set()
 
-    def _begin(self, record: Exec, container: Container, job: StartExec, attachments: tuple[Attachment, ...]) -> None:
+    def _begin(
+        self, record: Exec, container: Container, job: StartExec, attachments: tuple[Attachment, ...]
+    ) -> dict[str, int]:
+        """Run it; returns what its start took, by stage."""
         with record.lock:
             again = record.started
             record.started = True
@@ -188,6 +191,7 @@ class ExecHandlers:
         record.process = process
         if not record.over.is_set():
             record.view = replace(record.view, pid=process.pid)
+        return process.stages
 
     def _failed(self, record: Exec, exit_code: int) -> None:
         record.view = replace(record.view, running=False, exit_code=exit_code, can_remove=True)

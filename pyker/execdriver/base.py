@@ -51,6 +51,9 @@ class Process(Protocol):
         """As the host sees it."""
         ...
 
+    @property
+    def stages(self) -> dict[str, int]: ...
+
     def signal(self, signum: int) -> None:
         """Send a signal (by pidfd). Raises NotFound if the process is gone."""
         ...
@@ -68,9 +71,6 @@ class Process(Protocol):
 
 class ContainerProcess(Process, Protocol):
     """The init of a container. ``stages`` are the nanoseconds its start took, by stage; empty for an adopted one."""
-
-    @property
-    def stages(self) -> dict[str, int]: ...
 
     def pause(self) -> None:
         """Freeze every process of the container."""
