@@ -38,6 +38,7 @@ class Client:
         self.os_type = "linux"
         self._headers = headers or {}
         self._idle: Connection | None = None
+        self._inherited_used = False
 
     def close(self) -> None:
         if self._idle is not None:
@@ -110,7 +111,7 @@ class Client:
         """POST what ``source`` holds, in chunks as it is read; ``changes`` repeat in the query."""
         target = f"/v{self.negotiate()}{path}?" + encode_query(query)
         target += "".join("&" + encode_query({"changes": change}) for change in changes)
-        connection = dial(self.endpoint)
+        connection = self._dial()
         lines = (f"POST {target} HTTP/1.1", f"Host: {self._host}", "Transfer-Encoding: chunked")
         connection.send("\r\n".join((*lines, "Content-Type: application/x-tar", "", "")).encode("latin-1"))
         try:
@@ -130,7 +131,14 @@ class Client:
     @property
     def _host(self) -> str:
         endpoint = self.endpoint
-        return f"{endpoint.address}:{endpoint.port}" if endpoint.scheme == "tcp" else "pyker"
+        return endpoint.text.partition("://")[2] if endpoint.scheme == "tcp" else "pyker"
+
+    def _dial(self) -> Connection:
+        if self.endpoint.scheme == "fd":
+            if self._inherited_used:
+                raise Failure("fd:// is one connection, and this needs several: name the daemon by unix:// or tcp://")
+            self._inherited_used = True
+        return dial(self.endpoint)
 
     def call(self, method: str, path: str, query: dict[str, str] | None = None, body: object = None) -> int:
         """A request whose reply's body does not matter; returns the status."""
@@ -163,7 +171,6 @@ class Client:
     def _exchange(
         self, method: str, target: str, data: bytes, extra: dict[str, str], *, fresh: bool = False
     ) -> Response:
-        endpoint = self.endpoint
         lines = [
             f"{method} {target} HTTP/1.1",
             f"Host: {self._host}",
@@ -178,7 +185,7 @@ class Client:
             connection = None if fresh else self._idle
             reused = connection is not None
             if connection is None:
-                connection = dial(endpoint)
+                connection = self._dial()
             else:
                 self._idle = None
             try:

@@ -132,8 +132,23 @@ def test_an_inherited_socket(tmp_path: Path) -> None:
                 capture_output=True,
                 check=False,
             )
-    assert done.returncode == 0, done.stderr
-    assert [item.connection for item in fake.requests] == [1, 1]
+            assert done.returncode == 0, done.stderr
+            lay_down_container(fake)
+            several = subprocess.run(
+                [sys.executable, "-m", "pyker", "-H", f"fd://{sock.fileno()}", "run", "img"],
+                env=environment(),
+                pass_fds=(sock.fileno(),),
+                capture_output=True,
+                check=False,
+                timeout=30,
+            )
+    assert {item.connection for item in fake.requests} == {1}
+    assert several.returncode != 0 and b"fd:// is one connection" in several.stderr
+
+
+def test_a_host_with_colons_is_named_in_brackets() -> None:
+    endpoint = parse_host("tcp://[::1]:2375")
+    assert (endpoint.address, Client(endpoint)._host) == ("::1", "[::1]:2375")
 
 
 def test_an_api_version_from_the_environment_is_not_negotiated(tmp_path: Path) -> None:
