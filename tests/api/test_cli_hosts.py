@@ -176,6 +176,7 @@ print("daemon speaking", flush=True)
 listener = socket.socket(socket.AF_UNIX)
 listener.bind(sys.argv[1])
 listener.listen(8)
+listener.settimeout(60)
 assert os.getsid(0) == os.getpid()
 while True:
     connection, _ = listener.accept()
