@@ -198,6 +198,9 @@ class LayerStore:
 
     def create_rw(self, container_id: ContainerId, top: ChainId | None, storage_opt: dict[str, str]) -> None:
         """Make a container's layer on top of ``top``. Raises NotFound if the layer is not here."""
+        if top == HOST_CHAIN:
+            self._writable.create_host(container_id, storage_opt)
+            return
         if top is not None and self.retain(top) is None:
             raise NotFound(f"layer {top} does not exist")
         try:
@@ -209,7 +212,7 @@ class LayerStore:
 
     def create_host_rw(self, container_id: ContainerId) -> None:
         """Make a container's layer over the machine's own root file system."""
-        self._writable.create_host(container_id)
+        self._writable.create_host(container_id, {})
 
     def rootfs(self, container_id: ContainerId, *, readonly: bool = False) -> RootfsSpec:
         """Describe the container's root file system. Raises NotFound."""

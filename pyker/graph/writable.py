@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pyker.errors import NotFound
+from pyker.errors import NotFound, NotSupported
 from pyker.graph import durable
 from pyker.graph.host import HOST_CHAIN
 from pyker.graphdriver import initlayer
@@ -66,8 +66,10 @@ class WritableLayers:
         self._driver.create_rw(mount_id, [init_id, *below], storage_opt=storage_opt)
         self._record(container_id, Writable(mount_id, init_id, top))
 
-    def create_host(self, container_id: ContainerId) -> None:
+    def create_host(self, container_id: ContainerId, storage_opt: dict[str, str]) -> None:
         """Make a layer over "/". Raises NotSupported with a driver that has no such view."""
+        if storage_opt:
+            raise NotSupported('the image "host" takes no --storage-opt', hint="leave it out")
         mount_id = CacheId(secrets.token_hex(32))
         folder = self._driver.create_host_rw(mount_id)
         # A clone of the mount alone: what is mounted below "/" is not part of the view.

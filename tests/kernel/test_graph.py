@@ -478,7 +478,8 @@ def test_the_view_of_the_machine(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "data", Overlay2Driver)
     (rig.root / "secret").write_text("the engine's own")
     container = ContainerId("c" * 64)
-    rig.graph.layers.create_host_rw(container)
+    image = rig.graph.images.get(rig.graph.lookup("host"))
+    rig.graph.layers.create_rw(container, image.top, {})
     spec = rig.graph.layers.rootfs(container)
     merged = tmp_path / "merged"
     merged.mkdir()
@@ -488,7 +489,6 @@ cd {spec.mount.workdir}
 mount -t overlay overlay -o {",".join(spec.mount.options)} {merged}
 cd {merged}
 cmp etc/passwd /etc/passwd
-cp /bin/busybox {tmp_path}/busybox; chroot . bin/busybox true
 ls -A .{rig.root} | wc -l
 ls -A proc sys | grep -c . || true
 echo new > etc/written-by-the-test
