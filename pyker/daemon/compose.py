@@ -35,6 +35,7 @@ from pyker.daemon.removal import Remover
 from pyker.daemon.restore import Restorer
 from pyker.daemon.spec import SpecOptions, Specs
 from pyker.daemon.spec_checks import validate
+from pyker.daemon.spec_log import parse_size
 from pyker.daemon.start import StartHandlers
 from pyker.daemon.steps import StepsFile
 from pyker.daemon.system import Platform, SystemHandlers, layout_version
@@ -81,11 +82,12 @@ class _Containers:
 class Daemon:
     """The engine with everything in place. ``serve`` begins; ``close`` ends it and lets containers run on."""
 
-    def __init__(self, engine: Engine, restorer: Restorer, server: ApiServer, storage: str) -> None:
+    def __init__(self, engine: Engine, restorer: Restorer, server: ApiServer, storage: str, grace_s: float) -> None:
         self._engine = engine
         self._restorer = restorer
         self._server = server
         self.storage = storage
+        self._grace_s = grace_s
 
     def serve(self, options: Options) -> None:
         """Adopt what runs, bring the network up, listen. Returns when clients can connect; raises what went wrong."""
@@ -110,7 +112,7 @@ class Daemon:
 
     def close(self) -> None:
         """Stop serving, let jobs end, let go of the drivers."""
-        self._engine.close()
+        self._engine.close(grace_s=self._grace_s)
 
 
 def compose(options: Options, launcher: Launcher) -> Daemon:
@@ -148,7 +150,7 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
         options.exec_root,
     )
     specs.warm()
-    return Daemon(engine, restorer, server, graph.driver.name)
+    return Daemon(engine, restorer, server, graph.driver.name, float(options.shutdown_timeout))
 
 
 def _containers(engine: Engine, graph: Graph, options: Options) -> _Containers:
@@ -191,6 +193,7 @@ def _register_containers(
             log_driver=options.log_driver,
             log_options=options.log_opt,
             cgroupns_mode="private" if layout_version() == 2 else "host",
+            shm_bytes=parse_size(options.default_shm_size or "64m"),
         ),
     )
     start = StartHandlers(

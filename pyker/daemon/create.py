@@ -31,7 +31,6 @@ from pyker.types.config import ContainerConfig, EndpointSettings, HostConfig, Lo
 from pyker.types.events import Event
 from pyker.types.ids import ChainId, ContainerId, ImageId
 
-_SHM_BYTES = 64 << 20
 _LOG_DRIVERS = ("json-file", "none")
 
 
@@ -42,6 +41,7 @@ class CreateDefaults:
     log_driver: str = "json-file"
     log_options: dict[str, str] = field(default_factory=dict)
     cgroupns_mode: str = "host"
+    shm_bytes: int = 64 << 20
 
 
 class CopyUp(Protocol):
@@ -176,7 +176,7 @@ class CreateHandlers:
         if not given.network_mode:
             changes["network_mode"] = "default"
         if not given.shm_size:
-            changes["shm_size"] = _SHM_BYTES
+            changes["shm_size"] = self._defaults.shm_bytes
         if not given.ipc_mode:
             changes["ipc_mode"] = "private"
         if not given.cgroupns_mode:

@@ -62,7 +62,6 @@ class Options:
     cgroup_parent: str = ""
     shutdown_timeout: int = 15
     embedded_registry: bool = True
-    storage_opt: tuple[str, ...] = ()
     default_shm_size: str = ""
     experimental: bool = False
     validate: bool = False
@@ -87,7 +86,6 @@ _JSON_NAMES = {
     "default-ulimits": "default-ulimit",
     "dns-opts": "dns-opt",
     "log-opts": "log-opt",
-    "storage-opts": "storage-opt",
 }
 """Keys of daemon.json that differ from the flag."""
 

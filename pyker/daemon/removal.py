@@ -11,7 +11,7 @@ from pyker.container.record import Container
 from pyker.container.store import ContainerStore
 from pyker.container.volumes import VolumeStore
 from pyker.daemon.events import EventBus
-from pyker.daemon.processes import Processes
+from pyker.daemon.processes import Processes, close_all
 from pyker.daemon.waiters import Waiters
 from pyker.errors import Conflict, NotFound, PykerError, SystemFailure
 from pyker.graph.graph import Graph
@@ -93,6 +93,7 @@ class Remover:
 
     def _tell(self, container: Container) -> None:
         self._bus.container("destroy", container)
+        close_all(self._processes.take_waiting(container.id))
         self._waiters.removed(container.id, WaitResult(exit_code=container.state.exit_code))
         self._processes.changed(container.id)
 

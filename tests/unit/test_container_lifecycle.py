@@ -362,6 +362,26 @@ def test_a_client_that_leaves_before_the_start_is_forgotten(room: EngineRoom) ->
     assert room.processes.take_waiting(room.store.get(container).id) == ()
 
 
+def test_a_client_that_waits_for_a_start_is_let_go_by_the_removal(room: EngineRoom) -> None:
+    room.create("forever", name="c1")
+    client = Client()
+    future = room.spawn(jobs.AttachContainer(container="c1", stdout=True, stream=True), client)
+    assert client.begun.wait(10)
+    room.run(jobs.RemoveContainer(container="c1"))
+    future.result(10)
+
+
+def test_cancelling_ends_an_attachment(room: EngineRoom) -> None:
+    room.create("forever", name="c1")
+    room.start("c1")
+    client, cancel = Client(), CancelToken()
+    future = room.spawn(jobs.AttachContainer(container="c1", stdout=True, stream=True), client, cancel)
+    assert client.begun.wait(10)
+    cancel.cancel()
+    future.result(10)
+    assert state(room, "c1").status == "running"
+
+
 def test_exec_and_its_exit_code(room: EngineRoom) -> None:
     room.create("forever", name="c1")
     with pytest.raises(Conflict, match="is not running"):
