@@ -99,24 +99,22 @@ class Extractor:
                 raise Corrupt("the root of the tar is not a folder")
             self._folders[b""] = entry
             return
-        match entry.kind:
-            case b"5":
-                self._folder(entry, parent, base)
-            case b"2":
-                dir_fd, _ = self._place(parent, base)
+        if entry.kind == DIRECTORY:
+            self._folder(entry, parent, base)
+        elif entry.kind == LINK:
+            self._link(entry, parent, base)
+        else:
+            dir_fd, _ = self._place(parent, base)
+            if entry.kind == SYMLINK:
                 os.symlink(entry.linkname, base, dir_fd=dir_fd)
-                self._finish_node(dir_fd, base, entry)
-            case b"1":
-                self._link(entry, parent, base)
-            case b"3" | b"4":
-                dir_fd, _ = self._place(parent, base)
+            elif entry.kind in (CHAR, BLOCK_DEVICE):
                 kind = stat.S_IFCHR if entry.kind == CHAR else stat.S_IFBLK
                 os.mknod(base, kind | 0o600, os.makedev(entry.devmajor, entry.devminor), dir_fd=dir_fd)
-                self._finish_node(dir_fd, base, entry)
-            case _:
-                dir_fd, _ = self._place(parent, base)
+            elif entry.kind == FIFO:
                 os.mkfifo(base, 0o600, dir_fd=dir_fd)
-                self._finish_node(dir_fd, base, entry)
+            else:
+                raise Corrupt(f"unhandled tar header type {entry.kind!r}")
+            self._finish_node(dir_fd, base, entry)
 
     def finish(self) -> None:
         """Give the folders their owners, modes, attributes and times."""
@@ -446,6 +444,3 @@ def _finish_split(stream: TarStream, split: SplitWriter) -> None:
     for piece in stream.rest():
         split.segment([piece])
     split.close()
-
-
-__all__ = ["BLOCK_DEVICE", "FIFO", "LINK", "OPAQUE", "WHITEOUT", "Extractor", "apply", "resplit"]
