@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,8 +15,7 @@ import pytest
 from pyker.errors import InvalidParameter, KernelError, NotSupported
 from pyker.libcontainer import capabilities
 from pyker.libcontainer.spec import Capabilities, IdMapping, Rlimit
-from pyker.types.mount import Mount
-from tests.kernel.containerbench import MOUNTS, NAMESPACES, Bench, bench, namespace_of
+from tests.kernel.containerbench import MOUNTS, NAMESPACES, QUIET, Bench, bench, namespace_of
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
 
@@ -254,6 +255,18 @@ def test_input_through_a_terminal(containers: Bench) -> None:
     assert ran.record.exit_code == 5
 
 
+def test_a_terminal_is_made_by_the_kernels_multiplexer_only(containers: Bench) -> None:
+    """CVE-2025-52565: what an image has at /dev/pts/ptmx would get bytes that were meant for a terminal."""
+    mounts = tuple(mount for mount in MOUNTS if not mount.target.startswith("/dev"))
+    spec = containers.spec("true", mounts=mounts, devices=(), process={"tty": True})
+    folder = Path(spec.state_dir).parent / "upper/dev/pts"
+    folder.mkdir(parents=True)
+    (folder / "ptmx").write_text("not a terminal")
+    with pytest.raises(KernelError, match="is not a pseudo-terminal multiplexer"):
+        containers.run_spec(spec)
+    assert (folder / "ptmx").read_text() == "not a terminal"
+
+
 def test_resize_reaches_the_process(containers: Bench) -> None:
     script = "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done"
     spec = containers.spec("sh", "-c", script, process={"tty": True, "console_size": (10, 20)})
@@ -381,6 +394,17 @@ def test_no_module_of_the_image_is_ever_imported(containers: Bench) -> None:
     assert not (upper / "caught").exists()
 
 
+def test_a_copy_of_the_launcher_imports_nothing_and_cannot_be_traced() -> None:
+    program = (
+        "from pyker.libcontainer import credentials, syscalls\n"
+        "credentials.detach('x')\n"
+        "print(syscalls.prctl(3))\n"
+        "try:\n    import wave\nexcept ModuleNotFoundError:\n    print('refused')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "refused"]
+
+
 def test_proc_must_not_be_a_symlink(containers: Bench) -> None:
     spec = containers.spec("true")
     upper = Path(spec.state_dir).parent / "upper"
@@ -391,11 +415,19 @@ def test_proc_must_not_be_a_symlink(containers: Bench) -> None:
     assert caught.value.stage == "mounts"
 
 
+@pytest.mark.requires("cgroup-v1")
 def test_a_cgroup_mount_shows_only_the_containers_own(containers: Bench) -> None:
-    spec = containers.spec("sh", "-c", "ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/cgroup.procs | head -1")
-    ran = containers.run_spec(spec)
+    ran = containers.run("sh", "-c", "ls /sys/fs/cgroup; cat /sys/fs/cgroup/pids/cgroup.procs | head -1")
     assert "pids" in ran.lines
     assert ran.lines[-1] == "1"
-    assert MOUNTS[4] == Mount(
-        target="/sys/fs/cgroup", fstype="cgroup", source="cgroup", options=("nosuid", "noexec", "nodev", "ro")
-    )
+
+
+@pytest.mark.requires("cgroup-v1")
+def test_cgroups_are_read_only_inside_unless_asked_otherwise(containers: Bench) -> None:
+    lines = [line.split() for line in containers.run("cat", "/proc/self/mountinfo").lines]
+    flags = {line[4]: line[5].split(",")[0] for line in lines if line[4].startswith("/sys/fs/cgroup")}
+    assert set(flags.values()) == {"ro"}
+    writable = tuple(replace(each, options=QUIET) if each.fstype == "cgroup" else each for each in MOUNTS)
+    lines = [line.split() for line in containers.run("cat", "/proc/self/mountinfo", mounts=writable).lines]
+    flags = {line[4]: line[5].split(",")[0] for line in lines if line[4].startswith("/sys/fs/cgroup")}
+    assert set(flags.values()) == {"rw"}

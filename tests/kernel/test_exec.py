@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from pyker.errors import Conflict, InvalidParameter, KernelError
 from pyker.execdriver.base import Attachment, ContainerProcess, StreamFlags
+from pyker.libcontainer import setns, statefiles
 from pyker.libcontainer.cgroups import open_cgroup
+from pyker.libcontainer.handshake import Exec
 from pyker.libcontainer.spec import ProcessSpec, Rlimit
 from tests.kernel.containerbench import (
     DEFAULT_CAPS,
@@ -168,6 +171,14 @@ def test_a_container_that_has_ended_or_is_unknown(containers: Bench) -> None:
         containers.exec(process, "true")
     with pytest.raises(Conflict, match="Container nosuch is not running"):
         containers.driver.exec("nosuch", ProcessSpec(args=("true",)), Recorder())
+
+
+def test_another_process_of_the_same_number_is_not_taken_for_the_container() -> None:
+    request = Exec("c", os.getpid(), 1, "", ("mnt",), ProcessSpec(args=("true",)))
+    with pytest.raises(Conflict, match="Container c is not running"):
+        setns.open_target(request)
+    right = Exec("c", os.getpid(), statefiles.start_time_of(os.getpid()), "", (), ProcessSpec(args=("true",)))
+    os.close(setns.open_target(right))
 
 
 def test_stages(containers: Bench, target: ContainerProcess) -> None:

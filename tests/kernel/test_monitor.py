@@ -111,6 +111,13 @@ def test_rotation_keeps_so_many_files(containers: Bench, compress: bool) -> None
     assert int(before[-1].split("-")[1]) + 1 == int(first.split("-")[1])
 
 
+def test_the_log_is_there_from_the_start(containers: Bench) -> None:
+    spec = containers.spec("sleep", "60")
+    process, _ = containers.start(spec)
+    assert Path(spec.log.path).stat().st_mode & 0o777 == 0o640
+    process.signal(9)
+
+
 def test_no_log_where_none_is_wanted(containers: Bench) -> None:
     ran = containers.run("echo", "x", log=LogSpec(driver="none"))
     assert ran.stdout == b"x\n"

@@ -45,6 +45,21 @@ def test_the_host_sees_no_mount_of_a_container(containers: Bench) -> None:
     process.signal(9)
 
 
+def test_a_host_with_shared_mounts_sees_none_either(tmp_path: Path) -> None:
+    with bench(tmp_path) as own:
+        sc.mount(str(own.folder), str(own.folder), "", sc.MS_BIND)
+        sc.mount("", str(own.folder), "", sc.MS_SHARED)
+        try:
+            before = host_mounts()
+            process, watcher = own.start(own.spec("sleep", "60"))
+            assert host_mounts() == before
+            process.signal(9)
+            watcher.wait()
+            assert host_mounts() == before
+        finally:
+            sc.umount2(str(own.folder), sc.MNT_DETACH)
+
+
 def test_the_hosts_mounts_are_gone_inside(containers: Bench) -> None:
     lines = containers.run("cat", "/proc/self/mountinfo").lines
     points = [line.split()[4] for line in lines]

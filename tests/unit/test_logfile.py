@@ -118,6 +118,14 @@ def test_attributes_are_sorted_and_come_before_the_time(tmp_path: Path) -> None:
     )
 
 
+def test_lines_that_come_together_have_times_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonFileLog(LogSpec(path=str(path)))
+    log.write(1, b"a\nb\nc\n", NOON_NS)
+    log.close()
+    assert [entry["time"] for entry in entries(path)] == [timestamp(NOON_NS + number) for number in range(3)]
+
+
 def test_appends_to_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for text in (b"one\n", b"two\n"):
