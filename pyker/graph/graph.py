@@ -37,7 +37,7 @@ class Graph:
         self.driver = driver
         self.root = os.path.join(root, "image", driver.name)
         os.makedirs(self.root, 0o700, exist_ok=True)
-        self.layers = LayerStore(os.path.join(self.root, "layerdb"), driver, hidden=root)
+        self.layers = LayerStore(os.path.join(self.root, "layerdb"), driver, data_root=root)
         self.images = ImageStore(os.path.join(self.root, "imagedb"), self.layers)
         self.repositories = Repositories(os.path.join(self.root, "repositories.json"))
         self.repositories.drop_missing(set(self.images.ids()))

@@ -58,17 +58,17 @@ class Layer:
 
 
 class LayerStore:
-    """Keeps layers under ``root`` (``image/<driver>/layerdb``), with ``driver``. Thread-safe."""
+    """Keeps layers under ``root`` (``<data_root>/image/<driver>/layerdb``), with ``driver``. Thread-safe."""
 
-    def __init__(self, root: str, driver: GraphDriver, *, hidden: str = "") -> None:
-        self._root = root
+    def __init__(self, root: str, driver: GraphDriver, *, data_root: str) -> None:
+        self._data_root = data_root
         self._sha256 = os.path.join(root, "sha256")
         self._tmp = os.path.join(root, "tmp")
         self._driver = driver
         self._workers = WorkerPool()
         self._lock = threading.RLock()
         self._layers: dict[ChainId, Layer] = {}
-        self._writable = WritableLayers(os.path.join(root, "mounts"), driver, hidden=hidden)
+        self._writable = WritableLayers(os.path.join(root, "mounts"), driver, hidden=data_root)
         self._references: Counter[ChainId] = Counter()
         self._holds = 0
         self._under_way: dict[ChainId, threading.Lock] = {}
@@ -375,7 +375,9 @@ class LayerStore:
                 self._references[top] += 1
             elif top != HOST_CHAIN:
                 log.warning("the image of container %s has lost its layer %s", container_id, top)
-        if certain:
+        # The reference engine's builder keeps layers that no record here names.
+        foreign = os.path.isdir(os.path.join(self._data_root, "buildkit"))
+        if certain and not foreign:
             for name in self._driver.prune({layer.cache_id for layer in whole.values()} | self._writable.folders()):
                 log.info("removed the leftover %s of graphdriver %s", name, self._driver.name)
 

@@ -6,6 +6,7 @@ The reference engine makes one for each container; here all containers of an ima
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -25,6 +26,8 @@ from pyker.types.ids import CacheId, ChainId, ContainerId
 
 log = logging.getLogger(__name__)
 
+_ASIDE = "."
+"""Begins the name of a record that is being made or deleted."""
 _AT_FDCWD = -100
 _OPEN_TREE_CLONE = 1
 
@@ -97,11 +100,12 @@ class WritableLayers:
         layer = self._layers.get(container_id)
         if layer is None:
             return None
+        doomed = self._set_aside(container_id)
         self._driver.remove(layer.mount_id)
         if layer.init_id == f"{layer.mount_id}-init":
             # Made by the reference engine, for this container alone.
             self._driver.remove(layer.init_id)
-        durable.remove_record(os.path.join(self._root, container_id))
+        durable.remove_record(doomed)
         # Whoever takes it out of the table gives back its reference: two removals at once give back one.
         gone = self._layers.pop(container_id, None)
         return gone.top if gone is not None else None
@@ -135,6 +139,10 @@ class WritableLayers:
         certain = True
         for name in os.listdir(self._root):
             folder = os.path.join(self._root, name)
+            if name.startswith(_ASIDE):
+                # Half made or half deleted when the daemon died; what it named, nobody needs.
+                durable.remove_record(folder)
+                continue
             mount_id, init_id, parent = durable.fields(folder, "mount-id", "init-id", "parent")
             if not mount_id:
                 log.warning("the layer of container %s cannot be told: %s/mount-id is empty", name, folder)
@@ -151,6 +159,13 @@ class WritableLayers:
                 self._ready.add(CacheId(init_id))
         return certain
 
+    def _set_aside(self, container_id: ContainerId) -> str:
+        """Rename the record, so that a crash never leaves half of one; returns where it is."""
+        aside = os.path.join(self._root, _ASIDE + container_id)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(os.path.join(self._root, container_id), aside)
+        return aside
+
     def _init_layer(self, top: ChainId | None, below: Sequence[CacheId]) -> CacheId:
         """The shared layer of mount points above ``top``; made when the first container asks for it."""
         init_id = _init_id(top)
@@ -166,7 +181,7 @@ class WritableLayers:
         return init_id
 
     def _record(self, container_id: ContainerId, layer: Writable) -> None:
-        folder = os.path.join(self._root, container_id)
+        folder = os.path.join(self._root, _ASIDE + container_id)
         try:
             os.mkdir(folder, 0o755)
             durable.write(os.path.join(folder, "mount-id"), layer.mount_id)
@@ -174,6 +189,7 @@ class WritableLayers:
                 durable.write(os.path.join(folder, "init-id"), layer.init_id)
             if layer.top is not None:
                 durable.write(os.path.join(folder, "parent"), layer.top)
+            os.rename(folder, os.path.join(self._root, container_id))
         except BaseException:
             self._driver.remove(layer.mount_id)
             durable.remove_record(folder)

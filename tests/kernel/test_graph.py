@@ -387,6 +387,14 @@ def test_a_container_whose_folder_is_gone(rig: Rig, caplog: pytest.LogCaptureFix
     assert rig.folders() == set()
 
 
+def test_a_store_of_the_reference_is_not_swept(rig: Rig) -> None:
+    """Its builder keeps folders that only its own database names."""
+    rig.graph.driver.create("f" * 64, [])  # type: ignore[arg-type]
+    (rig.root / "buildkit").mkdir()
+    rig.reopen()
+    assert rig.folders() == {"f" * 64}
+
+
 def test_the_database_is_made_again_from_the_files(rig: Rig) -> None:
     image_id = rig.image(BASE, MORE, name="bb:1")
     base, top = rig.graph.images.get(image_id).chain_ids
