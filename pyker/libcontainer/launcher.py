@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 
+import pyker
 from pyker.errors import SystemFailure, Unavailable
 from pyker.libcontainer import handshake
 from pyker.libcontainer import syscalls as sc
@@ -128,6 +129,7 @@ class Launcher:
                 executable=executable,
                 pass_fds=pass_fds,
                 stdin=subprocess.DEVNULL,
+                env=_environment(),
                 start_new_session=True,
                 cwd="/",
             )
@@ -145,6 +147,13 @@ class Launcher:
                 self._process.kill()
                 self._process.wait()
             self._process = None
+
+
+def _environment() -> dict[str, str]:
+    """The daemon's own, with its pyker first on the path: the launcher must be of the same version, from anywhere."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(pyker.__file__)))
+    before = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{before}" if before else root}
 
 
 def _readonly_interpreter() -> int:
