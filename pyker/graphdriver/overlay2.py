@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import os
 import stat
 import subprocess
@@ -25,6 +26,8 @@ from pyker.libcontainer import syscalls
 from pyker.types.ids import CacheId
 from pyker.types.mount import Mount
 from pyker.types.probe import Probe
+
+log = logging.getLogger(__name__)
 
 _LINKS = "l"
 _LINK_LENGTH = 26
@@ -164,7 +167,12 @@ class Overlay2Driver:
         for name in os.listdir(self.root):
             if name == _LINKS or name in keep:
                 continue
-            self._delete(os.path.join(self.root, name))
+            try:
+                self._delete(os.path.join(self.root, name))
+            except KernelError as error:
+                # Something is mounted there: no reason not to start.
+                log.warning("the leftover %s stays: %s", os.path.join(self.root, name), error)
+                continue
             removed.append(name)
         links = os.path.join(self.root, _LINKS)
         for name in os.listdir(links):

@@ -250,6 +250,22 @@ def test_overlay_on_overlay_is_refused(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "upper") == []
 
 
+def test_a_leftover_that_is_in_use_stops_nobody(tmp_path: Path) -> None:
+    """Something is mounted below it; seen from the namespace where that is so."""
+    driver = Overlay2Driver(str(tmp_path / "overlay2"))
+    made = driver.create(CacheId("a" * 64), [])
+    driver.create(CacheId("b" * 64), [])
+    script = (
+        f"mount -t tmpfs tmpfs {made} && exec {sys.executable} -c "
+        f"'from pyker.graphdriver.overlay2 import Overlay2Driver as D; print(D(\"{driver.root}\").prune(()))'"
+    )
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(["b" * 64])
+    assert "stays" in done.stderr
+
+
 def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
     before = Path("/proc/self/mountinfo").read_text()
     assert Overlay2Driver.probe(str(tmp_path / "deep" / "er")).usable
