@@ -7,6 +7,7 @@ when no_new_privs makes that possible.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import signal
@@ -19,7 +20,7 @@ from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import Pty, Ready, Socket
 from pyker.libcontainer.spec import ProcessSpec
 
-_UNSET = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+_UNSET = tuple(map(int, (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)))
 """Ignored by Python or by the launcher; execve would hand that on."""
 _KEYRING_REFUSALS = (1, 13, 38, 122)
 """EPERM, EACCES, ENOSYS, EDQUOT: a process without a keyring of its own still runs, as with the reference engine."""
@@ -113,7 +114,7 @@ def assume_and_execute(
     if process.no_new_privileges:
         sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
     for signum in _UNSET:
-        signal.signal(signum, signal.SIG_DFL)
+        _signal.signal(signum, _signal.SIG_DFL)
     os.umask(process.umask)
     path = command.find(process.args[0], env.get("PATH", command.DEFAULT_PATH))
     _seal_descriptors()
