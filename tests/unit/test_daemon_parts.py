@@ -16,7 +16,7 @@ from pyker.container.volumes import VolumeStore
 from pyker.daemon.events import EventBus, encode, matches
 from pyker.daemon.imageconfig import ImageConfig, merge
 from pyker.daemon.mountpoints import MountPlanner
-from pyker.daemon.options import parse_options
+from pyker.daemon.options import parse_options, usage
 from pyker.daemon.restartpolicy import RestartPauses, check_restart_policy
 from pyker.daemon.startfailure import describe
 from pyker.daemon.steps import render
@@ -83,6 +83,14 @@ def test_options_that_contradict_or_are_unknown(tmp_path: Path) -> None:
     for argv in (["--nonsense"], ["--mtu"], ["--mtu=x"], ["--icc=maybe"], ["stray"], ["-l", "loud"]):
         with pytest.raises(InvalidParameter):
             parse_options(argv, {})
+
+
+def test_help_describes_every_option() -> None:
+    text = usage()
+    assert "-H, --host list" in text
+    assert "--no-embedded-registry" in text
+    assert len(text.splitlines()) > 40
+    assert all(len(line) <= 130 for line in text.splitlines())
 
 
 def test_a_container_takes_over_what_it_leaves_open() -> None:
