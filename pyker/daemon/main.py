@@ -20,7 +20,7 @@ from types import FrameType
 
 import pyker
 from pyker.daemon import logformat
-from pyker.daemon.options import Options, parse_options, usage
+from pyker.daemon.options import Options, parse_options
 from pyker.errors import PykerError
 
 log = logging.getLogger("pyker.daemon")
@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"{error}\n" + (f"{error.hint}\n" if error.hint else ""))
         return 1
     if options.help:
+        from pyker.daemon.usage import usage
+
         sys.stdout.write(usage())
         return 0
     if options.validate:

@@ -16,11 +16,12 @@ from pyker.container.volumes import VolumeStore
 from pyker.daemon.events import EventBus, encode, matches
 from pyker.daemon.imageconfig import ImageConfig, merge
 from pyker.daemon.mountpoints import MountPlanner
-from pyker.daemon.options import parse_options, usage
+from pyker.daemon.options import parse_options
 from pyker.daemon.restartpolicy import RestartPauses, check_restart_policy
 from pyker.daemon.startfailure import describe
 from pyker.daemon.steps import render
 from pyker.daemon.streams import DEFAULT_DETACH_KEYS, DetachScanner, parse_detach_keys
+from pyker.daemon.usage import usage
 from pyker.engine.job import JobRecord
 from pyker.errors import InvalidParameter, KernelError, NotFound, PykerError, SystemFailure
 from pyker.types.config import ContainerConfig, HostConfig, MountRequest, RestartPolicy, VolumeOptions
