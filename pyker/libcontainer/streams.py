@@ -301,8 +301,12 @@ class StreamPump:
             return
         if ready & select.POLLOUT and client.pending:
             self._flush(client)
-        if client.socket.fileno() >= 0 and ready & (select.POLLHUP | select.POLLERR) and client.input_ended:
-            self._drop(client)
+        if client.socket.fileno() >= 0 and ready & (select.POLLHUP | select.POLLERR):
+            if client.input_ended:
+                self._drop(client)
+            elif not ready & select.POLLIN:
+                # It hung up, but what it sent must wait for the process to read: watched again when there is room.
+                self._poller.forget(client.socket.fileno())
 
     def _read_client(self, client: Client) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -143,6 +144,35 @@ def test_input_waits_for_a_process_that_is_slow_to_read(process: Process) -> Non
             except BlockingIOError:
                 pass
     assert received == sent
+
+
+def test_input_of_a_client_that_is_gone_waits_without_turning_in_circles(process: Process) -> None:
+    client = process.client(stdin=True)
+    client.setblocking(False)
+    sent = 0
+    for _ in range(100):
+        try:
+            sent += client.send(b"i" * 65536)
+        except BlockingIOError:
+            process.poller.run_once(0)
+    client.close()
+    for _ in range(10):
+        process.poller.run_once(0)
+    began = time.monotonic()
+    process.poller.run_once(0.1)
+    assert time.monotonic() - began >= 0.09, "something is ready all the time"
+    os.set_blocking(process.stdin, False)
+    received = 0
+
+    def all_received() -> bool:
+        nonlocal received
+        try:
+            received += len(os.read(process.stdin, 1 << 16))
+        except BlockingIOError:
+            pass
+        return received == sent
+
+    process.turn(all_received)
 
 
 def test_a_slow_client_holds_output_back_and_loses_nothing(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
