@@ -108,21 +108,25 @@ def family(engine: Engine) -> list[int]:
 
 def private_bytes(pid: int) -> int:
     """Memory that only this process holds. Source: proc(5) smaps_rollup, Private_Clean + Private_Dirty."""
-    total = 0
-    with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        for line in rollup:
-            if line.startswith(("Private_Clean:", "Private_Dirty:")):
-                total += int(line.split()[1]) * 1024
-    return total
+    return _rollup(pid, ("Private_Clean:", "Private_Dirty:"))
 
 
 def pss_bytes(pid: int) -> int:
     """Memory with shared pages divided among those who share them. Source: proc(5) smaps_rollup, Pss."""
-    with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        for line in rollup:
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return _rollup(pid, ("Pss:",))
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory in use, shared pages counted whole. Source: proc(5) smaps_rollup, Rss."""
+    return _rollup(pid, ("Rss:",))
+
+
+def _rollup(pid: int, keys: tuple[str, ...]) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as rollup:
+            return sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith(keys))
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        return 0
 
 
 def cpu_seconds(engine: Engine) -> float:
