@@ -121,7 +121,7 @@ class _Keep:
 def api(bed: Bed, scale: float) -> list[Row]:
     """create + start + wait + remove over one connection."""
     rows = []
-    for network in ("bridge", "none"):
+    for network in ("bridge", "none", "host"):
 
         def one(bench: Bench, network: str = network) -> float:
             ask = _Keep(bench)
