@@ -53,7 +53,7 @@ def test_ping_is_what_clients_negotiate_by(api: Api) -> None:
     assert answer.headers["swarm"] == "inactive"
     assert answer.headers["cache-control"] == "no-cache, no-store, must-revalidate"
     assert answer.headers["pragma"] == "no-cache"
-    assert answer.headers["server"].startswith("Pyker/")
+    assert answer.headers["server"].startswith("Docker/")
     for path in ("/_ping", "/v1.41/_ping"):
         head = api.request("HEAD", path)
         assert (head.status, head.headers["content-length"], head.headers["api-version"]) == (200, "0", "1.45")

@@ -181,8 +181,8 @@ def test_kill_texts(room: EngineRoom) -> None:
     container = room.create("forever", name="c1")
     with pytest.raises(Conflict, match=f"Cannot kill container: c1: Container {container} is not running"):
         room.run(jobs.KillContainer(container="c1"))
-    with pytest.raises(NotFound, match="Cannot kill container: c9: No such container: c9"):
-        room.run(jobs.KillContainer(container="c9"))
+    with pytest.raises(NotFound, match="Cannot kill container: nobody: No such container: nobody"):
+        room.run(jobs.KillContainer(container="nobody"))
     with pytest.raises(InvalidParameter, match="Invalid signal: SIGFOO"):
         room.run(jobs.KillContainer(container="c1", signal="SIGFOO"))
 
