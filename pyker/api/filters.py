@@ -107,12 +107,16 @@ def matches_labels(wanted: tuple[str, ...] | None, labels: Mapping[str, str] | N
 
 
 def truth(filters: Mapping[str, tuple[str, ...]], key: str) -> bool | None:
-    """A filter such as ``dangling`` as a boolean; None if not given. Raises InvalidParameter for anything else."""
+    """A filter such as ``dangling`` as a boolean; None if not given.
+
+    One value that means yes decides, else one that means no. Raises InvalidParameter for anything else.
+    """
     values = filters.get(key)
     if not values:
         return None
-    true = any(value in ("1", "true", "True", "TRUE", "t", "T") for value in values)
-    false = any(value in ("0", "false", "False", "FALSE", "f", "F") for value in values)
-    if true == false:
-        raise InvalidParameter(f"Invalid filter '{key}={values[0]}'")
-    return true
+    if any(value in ("1", "true", "True", "TRUE", "t", "T") for value in values):
+        return True
+    if any(value in ("0", "false", "False", "FALSE", "f", "F") for value in values):
+        return False
+    # All the values, as Go prints a list.
+    raise InvalidParameter(f"Invalid filter '{key}=[{' '.join(values)}]'")

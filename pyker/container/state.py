@@ -9,9 +9,11 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from pyker.api.gotime import format_time, parse_time
-from pyker.container.record import Container, State
+from pyker.container.record import Container, NetworkSettings, State
 from pyker.errors import Conflict
 from pyker.libcontainer.spec import ExitRecord
+from pyker.networkdriver.bridge import mac_of
+from pyker.types.config import EndpointSettings
 
 
 def nanoseconds(text: str) -> int:
@@ -36,7 +38,29 @@ def start_failed(container: Container, exit_code: int, message: str) -> Containe
     state = replace(container.state, exit_code=exit_code, error=message, running=False, pid=0, restarting=False)
     if state.status in ("running", "restarting"):
         state = replace(state, status="exited")
-    return replace(container, state=state)
+    return disconnected(replace(container, state=state))
+
+
+def disconnected(container: Container) -> Container:
+    """Its addresses and ports are others' now; what was asked for stays, for the next start."""
+    settings = container.network_settings
+    asked = {name: as_asked(endpoint) for name, endpoint in settings.networks.items()}
+    kept = NetworkSettings(sandbox_id=settings.sandbox_id, sandbox_key=settings.sandbox_key, networks=asked)
+    return replace(container, network_settings=kept)
+
+
+def as_asked(endpoint: EndpointSettings) -> EndpointSettings:
+    """An endpoint without what a run got: only a MAC address that does not follow from the address was asked for."""
+    derived = bool(endpoint.ip_address) and endpoint.mac_address == mac_of(endpoint.ip_address)
+    return EndpointSettings(
+        ipam_config=endpoint.ipam_config,
+        links=endpoint.links,
+        aliases=endpoint.aliases,
+        driver_opts=endpoint.driver_opts,
+        gw_priority=endpoint.gw_priority,
+        network_id=endpoint.network_id,
+        mac_address="" if derived else endpoint.mac_address,
+    )
 
 
 def exited(container: Container, record: ExitRecord) -> Container:
@@ -53,7 +77,7 @@ def exited(container: Container, record: ExitRecord) -> Container:
         finished_at=format_time(record.ended_ns),
         health=None if container.state.health is None else replace(container.state.health, status="unhealthy"),
     )
-    return replace(container, state=state)
+    return disconnected(replace(container, state=state))
 
 
 def restarting(container: Container, record: ExitRecord) -> Container:

@@ -4,7 +4,8 @@ Readers never block: a snapshot is replaced as a whole. Whoever changes a contai
 snapshot to putting the next one. On disk each has ``containers/<id>/{config.v2.json,hostconfig.json}``, written new,
 fsynced and renamed.
 
-What must be answered fast is put with ``put_later``: the snapshot goes to a file that survives the daemon but not the
+A new container is on the disk before anybody is told of it, unless it is to be removed at its end anyway. What else
+must be answered fast is put with ``put_later``: the snapshot goes to a file that survives the daemon but not the
 machine (``<exec-root>/records/<id>.json``), and a thread brings it to the disk right behind the answer. After a crash
 of the daemon nothing is lost; after a power cut the last few milliseconds are, whole.
 """
@@ -155,17 +156,32 @@ class ContainerStore:
             if self._names.get(name) == container_id:
                 del self._names[name]
 
-    def add(self, container: Container) -> None:
-        """Keep a new container; its name is reserved already and its folder exists."""
-        self._keep_record(container)
+    def add(self, container: Container, *, durable: bool) -> None:
+        """Keep a new container; its name is reserved already and its folder exists.
 
-    def put(self, container: Container) -> None:
-        """Replace a container's snapshot, and keep it. Raises NotFound if it was removed meanwhile."""
+        ``durable``: a power cut after this does not lose it. Otherwise it is kept as ``put_later`` does.
+        """
+        if not durable:
+            self._keep_record(container)
+            return
+        with self._disk_lock(container.id):
+            self._write(container)
+            _sync_folder(self.folder(container.id))
+            _sync_folder(self.root)
+            self._containers[container.id] = container
+
+    def put(self, container: Container, *, durable: bool = False) -> None:
+        """Replace a container's snapshot, and keep it. Raises NotFound if it was removed meanwhile.
+
+        Not ``durable``, a power cut within seconds may bring the snapshot before it back, whole.
+        """
         before = self._containers.get(container.id)
         if before is None:
             raise NotFound(f"No such container: {container.id}")
         with self._disk_lock(container.id):
             self._write(container)
+            if durable:
+                _sync_folder(self.folder(container.id))
             with self._record_lock:
                 self._containers[container.id] = container
                 self._drop_record(container.id)
@@ -277,6 +293,15 @@ def _write_file(folder: str, name: str, data: bytes, *, durable: bool = True) ->
     finally:
         os.close(descriptor)
     os.rename(fresh, path)
+
+
+def _sync_folder(path: str) -> None:
+    """Names in a folder are as durable as files only after this. Source: fsync(2)."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(folder: str) -> Container:

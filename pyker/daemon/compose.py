@@ -16,6 +16,7 @@ from pyker.container.store import ContainerStore
 from pyker.container.volumes import VolumeStore
 from pyker.daemon import host
 from pyker.daemon.attach import AttachHandlers
+from pyker.daemon.cgroupparent import cgroup_parent
 from pyker.daemon.containers import ContainerHandlers
 from pyker.daemon.copyup import CopyUpWorker
 from pyker.daemon.create import CreateDefaults, CreateHandlers
@@ -34,7 +35,6 @@ from pyker.daemon.processes import Processes
 from pyker.daemon.removal import Remover
 from pyker.daemon.restore import Restorer
 from pyker.daemon.spec import SpecOptions, Specs
-from pyker.daemon.spec_checks import validate
 from pyker.daemon.spec_log import parse_size
 from pyker.daemon.start import StartHandlers
 from pyker.daemon.steps import StepsFile
@@ -187,7 +187,7 @@ def _register_containers(
         graph,
         MountPlanner(parts.volumes, store.get),
         bus,
-        validate,
+        specs.check,
         CopyUpWorker(graph.layers, options.exec_root),
         CreateDefaults(
             log_driver=options.log_driver,
@@ -346,7 +346,7 @@ def _spec_options(options: Options) -> SpecOptions:
     cache = os.path.join(options.data_root, "seccomp")
     os.makedirs(cache, mode=0o700, exist_ok=True)
     return SpecOptions(
-        cgroup_parent=options.cgroup_parent or "/pyker",
+        cgroup_parent=cgroup_parent(options),
         default_ulimits=tuple(Ulimit(name=name, soft=soft, hard=hard) for name, soft, hard in limits),
         seccomp_cache=cache,
     )

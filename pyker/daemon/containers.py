@@ -92,7 +92,7 @@ class ContainerHandlers:
                 ) from None
             renamed = replace(container, name=new_name)
             try:
-                self._store.put(renamed)
+                self._store.put(renamed, durable=True)
             except BaseException:
                 self._store.release_name(new_name, container.id)
                 raise

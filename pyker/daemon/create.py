@@ -22,8 +22,9 @@ from pyker.daemon.events import EventBus
 from pyker.daemon.imageconfig import ImageConfig, merge, read_image_config
 from pyker.daemon.mountpoints import MountPlanner
 from pyker.daemon.restartpolicy import check_restart_policy
+from pyker.daemon.spec_security import with_hidden_paths
 from pyker.engine.job import JobContext
-from pyker.errors import InvalidParameter, SystemFailure
+from pyker.errors import InvalidParameter, NotFound, SystemFailure
 from pyker.graph.graph import Graph
 from pyker.jobs.containers import ContainerCreated, CreateContainer
 from pyker.libcontainer.syscalls import remove_tree
@@ -143,7 +144,8 @@ class CreateHandlers:
             )
             self._graph.hold(container_id, source.image_id)
             undo.callback(self._graph.release, container_id)
-            self._store.add(container)
+            # One that goes at its end is not missed after a power cut; any other must be there once its ID was told.
+            self._store.add(container, durable=not host_config.auto_remove)
             undo.pop_all()
         self._planner.settle(plan)
         for volume in plan.created:
@@ -191,7 +193,23 @@ class CreateHandlers:
             changes["oom_kill_disable"] = False
         if not given.restart_policy.name:
             changes["restart_policy"] = replace(given.restart_policy, name="no")
-        return replace(given, **changes)
+        for field_name in ("network_mode", "pid_mode", "ipc_mode"):
+            if mode := self._joined(getattr(given, field_name)):
+                changes[field_name] = mode
+        return with_hidden_paths(replace(given, **changes))
+
+    def _joined(self, mode: str) -> str:
+        """``container:name`` by ID, so that it means the same container after a rename; "" leaves the mode as it is.
+
+        Whether the container of a network mode exists is asked at start, as the reference does.
+        """
+        kind, _, name = mode.partition(":")
+        if kind != "container":
+            return ""
+        try:
+            return f"container:{self._store.get(name).id}"
+        except NotFound:
+            return ""
 
 
 def network_name(mode: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyker.api import filters as api_filters
@@ -48,7 +48,7 @@ class ImageHandlers:
     def list(self, job: ListImages, ctx: JobContext) -> tuple[ImageView, ...]:
         """``docker images``."""
         chosen = job.filters
-        dangling = _truth(chosen, "dangling")
+        dangling = api_filters.truth(chosen, "dangling")
         before = [self._created(name) for name in chosen.get("before", ())]
         since = [self._created(name) for name in chosen.get("since", ())]
         before += [_moment(text) for text in chosen.get("until", ())]
@@ -312,14 +312,6 @@ def _seconds(text: object) -> int:
         return gotime.parse_time(str(text)) // 1_000_000_000 if text else gotime.ZERO_NS // 1_000_000_000
     except InvalidParameter:
         return 0
-
-
-def _truth(chosen: Mapping[str, tuple[str, ...]], key: str) -> bool | None:
-    try:
-        return api_filters.truth(chosen, key)
-    except InvalidParameter as error:
-        # This list prints all the values, as Go prints a list.
-        raise InvalidParameter(f"Invalid filter '{key}=[{' '.join(chosen[key])}]'") from error
 
 
 def _moment(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from msgspec import UNSET
@@ -138,13 +138,17 @@ class ListingHandlers:
                 raise InvalidParameter(f"Invalid filter 'status={value}'")
         for value in filters.get("health", ()):
             if value not in _HEALTHS:
-                raise InvalidParameter(f"Invalid filter 'health={value}'")
+                raise InvalidParameter(f"Unrecognised filter value for health: {value}")
         codes = set()
         for value in filters.get("exited", ()):
             try:
                 codes.add(int(value))
             except ValueError:
-                raise InvalidParameter(f"Invalid filter 'exited={value}'") from None
+                raise InvalidParameter(f'strconv.Atoi: parsing "{value}": invalid syntax') from None
+        tasks = wanted.truth(filters, "is-task")
+        for key in ("publish", "expose"):
+            for value in filters.get(key, ()):
+                _ports(key, value)
         before = [self._anchor(value, "before") for value in filters.get("before", ())]
         since = [self._anchor(value, "since") for value in filters.get("since", ())]
         images = self._ancestors(filters.get("ancestor", ()))
@@ -165,9 +169,9 @@ class ListingHandlers:
                 and wanted.matches_pattern(filters.get("id"), container.id)
                 and _on_network(container, filters.get("network"))
                 and _mounts(container, filters.get("volume"))
-                and _has_port(_exposed(container), filters.get("expose"))
-                and _has_port(_published(container), filters.get("publish"))
-                and not _truth(filters.get("is-task"))
+                and _has_port(_exposed(container), "expose", filters.get("expose"))
+                and _has_port(_published(container), "publish", filters.get("publish"))
+                and not tasks
             )
 
         return chosen
@@ -237,20 +241,17 @@ def _published(container: Container) -> set[str]:
     return {port for port, bindings in container.network_settings.ports.items() if bindings}
 
 
-def _has_port(ports: set[str], specifications: tuple[str, ...] | None) -> bool:
-    if not specifications:
-        return True
-    for specification in specifications:
-        numbers, _, protocol = specification.partition("/")
-        first, _, last = numbers.partition("-")
-        try:
-            low, high = int(first), int(last or first)
-        except ValueError:
-            raise InvalidParameter(f"Invalid filter: port {specification!r} is not a number") from None
-        if any(f"{number}/{protocol or 'tcp'}" in ports for number in range(low, min(high, 65535) + 1)):
-            return True
-    return False
+def _has_port(ports: set[str], key: str, specifications: tuple[str, ...] | None) -> bool:
+    return not specifications or any(not ports.isdisjoint(_ports(key, text)) for text in specifications)
 
 
-def _truth(values: tuple[str, ...] | None) -> bool:
-    return any(value.lower() in ("1", "true") for value in values or ())
+def _ports(key: str, specification: str) -> Iterator[str]:
+    """``80-82/tcp`` one by one, ``80/tcp`` first. Raises InvalidParameter, at once."""
+    numbers, _, protocol = specification.partition("/")
+    bounds = []
+    for text in numbers.split("-", 1):
+        if not (text.isascii() and text.isdigit()):
+            reason = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+            raise InvalidParameter(f"error while looking up for {key} {specification}: {reason}")
+        bounds.append(int(text))
+    return (f"{number}/{protocol or 'tcp'}" for number in range(bounds[0], min(bounds[-1], 65535) + 1))

@@ -10,6 +10,7 @@ import fcntl
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -128,6 +129,7 @@ def _unlink(path: str) -> None:
 
 
 def _serve(options: Options, stack: ExitStack) -> None:
+    from pyker.daemon.cgroupparent import CgroupParent, cgroup_parent
     from pyker.daemon.compose import compose
     from pyker.libcontainer.launcher import Launcher
 
@@ -136,8 +138,11 @@ def _serve(options: Options, stack: ExitStack) -> None:
         signal.signal(number, _on_signal(stop))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     log.info("Starting up")
+    parent = CgroupParent(cgroup_parent(options), options.exec_root)
+    stack.callback(parent.give_back)
     launcher = Launcher.spawn(options.exec_root)
     stack.callback(launcher.close)
+    _raise_file_limit()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     daemon = compose(options, launcher)
     stack.callback(daemon.close)
@@ -149,6 +154,17 @@ def _serve(options: Options, stack: ExitStack) -> None:
     stop.wait()
     _notify(b"STOPPING=1")
     log.info("Daemon shutting down; containers go on running")
+
+
+def _raise_file_limit() -> None:
+    """Every client and container costs descriptors. The launcher, and with it every container, keeps the old limit.
+
+    Source: getrlimit(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        log.debug("up to %d open files instead of %d", hard, soft)
 
 
 def _on_signal(stop: threading.Event) -> Callable[[int, FrameType | None], None]:

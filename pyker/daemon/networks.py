@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from pyker.api import filters as wanted
 from pyker.container.record import Container
+from pyker.container.state import as_asked
 from pyker.engine.job import JobContext
 from pyker.errors import InvalidParameter, NotFound
 from pyker.jobs.containers import AllocateInterface, ReleaseInterface
@@ -23,7 +24,6 @@ from pyker.jobs.networks import (
     RemoveNetwork,
 )
 from pyker.networkdriver.base import Network, Sandbox, SandboxRequest
-from pyker.networkdriver.bridge import mac_of
 from pyker.networkdriver.networks import PREDEFINED, Networks
 from pyker.types.config import EndpointSettings, PortBinding
 from pyker.types.events import Event
@@ -59,8 +59,8 @@ class NetworkHandlers:
         wanted.validate(filters, wanted.NETWORKS)
         for value in filters.get("type", ()):
             if value not in ("builtin", "custom"):
-                raise InvalidParameter(f"Invalid filter: 'type'='{value}'")
-        dangling = wanted.truth(filters, "dangling")
+                raise InvalidParameter(f"invalid filter: 'type'='{value}'")
+        dangling = _dangling_filter(filters)
         types = filters.get("type")
         networks = [
             network
@@ -155,6 +155,15 @@ class NetworkHandlers:
         self._publish(Event(kind="network", action=action, actor_id=network.id, attributes=attributes))
 
 
+def _dangling_filter(filters: wanted.Filters) -> bool | None:
+    """This list has words of its own for a value that is neither yes nor no."""
+    try:
+        return wanted.truth(filters, "dangling")
+    except InvalidParameter as error:
+        words = """invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")"""
+        raise InvalidParameter(words) from error
+
+
 def _request(container: Container, mode: str) -> SandboxRequest:
     """What a container's configuration asks of the network.
 
@@ -170,7 +179,7 @@ def _request(container: Container, mode: str) -> SandboxRequest:
             bindings[port] = chosen
         elif host_config.publish_all_ports:
             bindings[port] = (PortBinding(),)
-    endpoints = {name: _as_asked(endpoint) for name, endpoint in container.network_settings.networks.items()}
+    endpoints = {name: as_asked(endpoint) for name, endpoint in container.network_settings.networks.items()}
     if config.mac_address is not UNSET and config.mac_address and mode not in ("host", "none"):
         endpoint = endpoints.get(mode, EndpointSettings())
         if not endpoint.mac_address:
@@ -183,12 +192,6 @@ def _request(container: Container, mode: str) -> SandboxRequest:
         ports=bindings,
         exposed=exposed,
     )
-
-
-def _as_asked(endpoint: EndpointSettings) -> EndpointSettings:
-    """An endpoint without the MAC address that an earlier run derived from its IPv4 address."""
-    derived = bool(endpoint.ip_address) and endpoint.mac_address == mac_of(endpoint.ip_address)
-    return replace(endpoint, mac_address="") if derived else endpoint
 
 
 def _check_predefined(endpoint: EndpointSettings) -> None:

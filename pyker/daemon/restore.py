@@ -90,7 +90,8 @@ class Restorer:
             self._driver.cleanup(container.id, state_folder(self._exec_root, container.id))
             if container.state.removal_in_progress or container.state.dead:
                 self._remove(container, "its removal was interrupted")
-            elif container.host_config.auto_remove and container.has_been_started_before:
+            elif container.host_config.auto_remove:
+                # One that was never started too, as the reference does: whoever made it spoke to a daemon that is gone.
                 self._remove(container, "it was to be removed at its end")
         self._sweep()
 

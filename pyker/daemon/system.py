@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pyker
 from pyker.api.gotime import format_time
@@ -22,6 +23,8 @@ from pyker.errors import NotSupported
 from pyker.graph.graph import Graph
 from pyker.jobs.system import Info, ListJobs, SystemInfo, Version, VersionInfo
 from pyker.libcontainer.cgroups.layout import layout
+from pyker.libcontainer.cgroups.support import Support, supported
+from pyker.server.listener import is_loopback
 
 _INDEX = "https://index.docker.io/v1/"
 _LOG_DRIVERS = ["json-file", "none"]
@@ -144,7 +147,7 @@ class SystemHandlers:
         }
         limits, warnings = cgroup_limits()
         fields.update(limits)
-        fields["Warnings"] = list(self._about.warnings) + warnings
+        fields["Warnings"] = [*open_api_warnings(options), *self._about.warnings, *warnings]
         return SystemInfo(fields=fields)
 
     def _registry_config(self) -> dict[str, object]:
@@ -171,44 +174,49 @@ class SystemHandlers:
         }
 
 
-def cgroup_limits() -> tuple[dict[str, object], list[str]]:
-    """Which limits this kernel can set, and a warning for each that it cannot."""
-    warnings: list[str] = []
-    try:
-        cgroups = layout()
-    except NotSupported as error:
-        return {"CgroupDriver": "none", "CgroupVersion": "1"}, [f"WARNING: {error}"]
-    if cgroups.version == 2:
-        try:
-            with open(os.path.join(cgroups.unified, "cgroup.controllers"), encoding="ascii") as file:
-                have = set(file.read().split())
-        except OSError:
-            have = set()
-        present = {name: name in have for name in ("memory", "cpu", "cpuset", "pids")}
-        swap = present["memory"]
-    else:
-        present = {name: name in cgroups.controllers for name in ("memory", "cpu", "cpuset", "pids")}
-        swap = os.path.exists(os.path.join(cgroups.controllers.get("memory", "/"), "memory.memsw.limit_in_bytes"))
+def cgroup_limits(can: Support | None = None) -> tuple[dict[str, object], list[str]]:
+    """Which limits this kernel can set, and a warning for each that it cannot. Source: Docker API v1.45 GET /info."""
+    can = can or supported()
     fields: dict[str, object] = {
-        "CgroupDriver": "cgroupfs",
-        "CgroupVersion": str(cgroups.version),
-        "MemoryLimit": present["memory"],
-        "SwapLimit": swap,
-        "KernelMemory": False,
-        "KernelMemoryTCP": False,
-        "CpuCfsPeriod": present["cpu"],
-        "CpuCfsQuota": present["cpu"],
-        "CPUShares": present["cpu"],
-        "CPUSet": present["cpuset"],
-        "PidsLimit": present["pids"],
-        "OomKillDisable": present["memory"] and cgroups.version == 1,
+        "CgroupDriver": "cgroupfs" if can.version else "none",
+        "CgroupVersion": str(can.version or 1),
+        "MemoryLimit": can.memory,
+        "SwapLimit": can.swap,
+        "KernelMemory": can.kernel_memory,
+        "KernelMemoryTCP": can.kernel_memory_tcp,
+        "CpuCfsPeriod": can.cpu_cfs,
+        "CpuCfsQuota": can.cpu_cfs,
+        "CPUShares": can.cpu_shares,
+        "CPUSet": can.cpuset,
+        "PidsLimit": can.pids,
+        "OomKillDisable": can.oom_kill_disable,
     }
-    for name, what in (("memory", "memory limit"), ("cpu", "cpu shares"), ("cpuset", "cpuset"), ("pids", "pids limit")):
-        if not present[name]:
-            warnings.append(f"WARNING: No {what} support")
-    if present["memory"] and not swap:
-        warnings.append("WARNING: No swap limit support")
-    return fields, warnings
+    missing = [
+        (can.memory, "memory limit"),
+        (can.swap or not can.memory, "swap limit"),
+        (can.cpu_shares, "cpu shares"),
+        (can.cpu_cfs, "cpu cfs quota"),
+        (can.cpu_cfs, "cpu cfs period"),
+        (can.cpuset, "cpuset"),
+        (can.pids, "pids limit"),
+    ]
+    return fields, [f"WARNING: No {what} support" for present, what in missing if not present]
+
+
+def open_api_warnings(options: Options) -> list[str]:
+    """A warning for each address from which others may command this machine without a certificate."""
+    warnings = []
+    for host_text in options.host:
+        scheme, _, rest = host_text.partition("://")
+        name = urlsplit(host_text).hostname or ""
+        if scheme != "tcp" or options.tlsverify or is_loopback(name or "localhost"):
+            continue
+        how = f"https://{rest} without TLS client verification" if options.tls else f"http://{rest} without encryption"
+        warnings.append(
+            f"WARNING: API is accessible on {how}.\n"
+            "         Whoever reaches it has root's rights on this host. Use --tlsverify."
+        )
+    return warnings
 
 
 def build_commit() -> str:

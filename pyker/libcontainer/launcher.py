@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: Socket | None = None
         self._closed = False
+        self._open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     @classmethod
     def spawn(cls, exec_root: str) -> Launcher:
@@ -133,6 +135,9 @@ class Launcher:
                 start_new_session=True,
                 cwd="/",
             )
+        # Containers get the limit that the daemon was started with, also when it has raised its own meanwhile.
+        if resource.getrlimit(resource.RLIMIT_NOFILE) != self._open_files:
+            resource.prlimit(self._process.pid, resource.RLIMIT_NOFILE, self._open_files)
         self._channel = ours
         return ours
 

@@ -175,13 +175,17 @@ def _split_address(address: str, default_port: int) -> tuple[str, int]:
     return host, int(port) if port else default_port
 
 
-def _warn_of_exposure(host: str, port: int, *, tls: bool) -> None:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches that address."""
     try:
-        loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = host == "localhost"
+        return host == "localhost"
+
+
+def _warn_of_exposure(host: str, port: int, *, tls: bool) -> None:
     what = "without checking who its clients are (--tlsverify)" if tls else "without encryption"
-    if loopback:
+    if is_loopback(host):
         log.info("the API is open to this machine on tcp://%s:%d %s", host, port, what)
     else:
         log.warning(

@@ -56,8 +56,9 @@ def test_matching() -> None:
     assert filters.truth({"dangling": ("true",)}, "dangling") is True
     assert filters.truth({"dangling": ("0",)}, "dangling") is False
     assert filters.truth({}, "dangling") is None
-    with pytest.raises(InvalidParameter, match="Invalid filter 'dangling=maybe'"):
-        filters.truth({"dangling": ("maybe",)}, "dangling")
+    assert filters.truth({"dangling": ("maybe", "true")}, "dangling") is True
+    with pytest.raises(InvalidParameter, match=r"^Invalid filter 'dangling=\[maybe no\]'$"):
+        filters.truth({"dangling": ("maybe", "no")}, "dangling")
 
 
 @given(
