@@ -91,6 +91,12 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Plant faults in a copy of the tree; each must turn its tests red. ``-- --only ID``, ``-- --list``. Needs root."""
+    _module(session, "tests.faults", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Pyker and dockerd side by side in one run; writes bench/results/."""
     _module(session, "bench", *session.posargs)

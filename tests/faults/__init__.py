@@ -1,0 +1,1 @@
+"""Planted faults: what the suite must notice. ``python -m tests.faults`` plants each in a copy and runs its tests."""
