@@ -9,11 +9,12 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.sandbox import Sandbox, kill_all, terminate, wait_until
+from tests.support.sandbox import Sandbox, cgroup_prefix, kill_all, terminate, wait_until
 
 
 class Output(NamedTuple):
@@ -59,7 +60,7 @@ class Engine:
         self.data_root = root / "data"
         self.log_path = root / "daemon.log"
         self.flags = list(flags)
-        self.cgroup_parent = f"/pktest-{os.getpid()}-{root.name}"
+        self.cgroup_parent = f"/{cgroup_prefix()}{root.name}"
         self._own_sandbox = sandbox is None
         self.sandbox = sandbox or Sandbox()
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -250,18 +251,18 @@ KINDS: dict[str, type[Engine]] = {"pyker": Pyker, "docker": Dockerd}
 
 
 def remove_cgroups(parent: str) -> None:
-    """Remove the empty cgroups below ``parent``, and it, in every hierarchy."""
+    """Remove the empty cgroups below ``parent``, and it, in every hierarchy. The killed may take a moment to go."""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
         if " - cgroup" not in line:
             continue
-        top = Path(fields[4]) / parent.strip("/")
-        if top.is_dir():
+        top = Path(line.split()[4]) / parent.strip("/")
+        deadline = time.monotonic() + 2
+        while top.is_dir() and time.monotonic() < deadline:
             for folder, _, _ in os.walk(top, topdown=False):
                 try:
                     os.rmdir(folder)
                 except OSError:
-                    continue
+                    time.sleep(0.01)
 
 
 def remove_root(root: Path) -> None:

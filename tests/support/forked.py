@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import signal
@@ -52,6 +53,8 @@ class Sleeper:
         self.pid = os.fork()
         if self.pid == 0:
             try:
+                # PR_SET_PDEATHSIG: it does not outlive a test process that is killed.
+                ctypes.CDLL(None).prctl(1, signal.SIGKILL)
                 if before is not None:
                     before()
                 os.write(tell, b"r")

@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
 
 class Sandbox:
     """Holds one mount and one network namespace open; loopback is up, /run is empty, nothing reaches the machine's own.
 
-    ``run`` and ``popen`` execute a command inside. Closing ends the holder; what was started inside is the starter's.
+    ``run`` and ``popen`` execute a command inside. Closing ends the holder and whatever is left inside, containers that
+    outlived their engine too. If the test process dies before that, the holder does it, and removes the cgroups.
     Names that would need the Internet fail at once: the namespace has no route but loopback's.
     """
 
     def __init__(self) -> None:
         script = (
             "mount --make-rshared / && mount -t tmpfs -o mode=755 tmpfs /run && ip link set lo up && "
-            "echo ready && exec sleep infinity"
+            # A builtin: nothing but this shell waits for the end of the pipe that only the test process holds.
+            'echo ready && read -r _; exec "$@"'
         )
+        self._outside = os.readlink("/proc/thread-self/ns/mnt")
+        last = [sys.executable, "-IS", os.path.abspath(__file__), cgroup_prefix(), self._outside]
         self._holder = subprocess.Popen(
-            ["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", script],
-            stdin=subprocess.DEVNULL,
+            ["unshare", "-m", "-n", "--propagation", "private", "sh", "-c", script, "sh", *last],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
@@ -54,12 +60,20 @@ class Sandbox:
         return subprocess.Popen(self.argv(command), start_new_session=True, **options)  # type: ignore[call-overload,no-any-return]
 
     def close(self) -> None:
-        """End the holder."""
+        """End the holder, and whatever is left inside."""
+        try:
+            namespace = os.readlink(f"/proc/{self.pid}/ns/mnt")
+        except OSError:
+            namespace = ""
         if self._holder.poll() is None:
             self._holder.kill()
         self._holder.wait()
-        if self._holder.stdout is not None:
-            self._holder.stdout.close()
+        for pipe in (self._holder.stdin, self._holder.stdout):
+            if pipe is not None:
+                pipe.close()
+        # It is not a namespace of its own yet if the holder could not make one.
+        if namespace not in ("", self._outside):
+            end_everything(namespace)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -113,3 +127,54 @@ def kill_all(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def cgroup_prefix() -> str:
+    """How the cgroups of this test process begin, in the root of every hierarchy."""
+    return f"pktest-{os.getpid()}-"
+
+
+def end_everything(namespace: str, *, timeout: float = 10) -> None:
+    """Kill every other process of a mount namespace, with all its children: containers have namespaces of their own."""
+    deadline = time.monotonic() + timeout
+    while found := [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _lives_in(pid, namespace)]:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"processes {found} do not end")
+        kill_all([child for pid in found for child in children(pid)])
+        kill_all(found)
+        time.sleep(0.005)
+
+
+def _lives_in(pid: int, namespace: str) -> bool:
+    try:
+        # A zombie has no namespaces any more.
+        return pid != os.getpid() and os.readlink(f"/proc/{pid}/ns/mnt") == namespace
+    except OSError:
+        return False
+
+
+def _remove_cgroups(prefix: str) -> bool:
+    """Remove the cgroups whose path in a hierarchy begins with ``prefix``; whether none is left."""
+    left = False
+    for hierarchy in Path("/sys/fs/cgroup").iterdir():
+        for top in hierarchy.glob(f"{prefix}*"):
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    left = True
+    return not left
+
+
+def outlive_the_tests(prefix: str, outside: str) -> None:
+    """What a holder does when the test process is gone: end everything in its own namespace, and remove the cgroups."""
+    namespace = os.readlink("/proc/self/ns/mnt")
+    assert namespace != outside
+    end_everything(namespace)
+    deadline = time.monotonic() + 5
+    while not _remove_cgroups(prefix) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    outlive_the_tests(sys.argv[1], sys.argv[2])

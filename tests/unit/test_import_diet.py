@@ -1,7 +1,7 @@
 """What a start may not import.
 
-The client because a command takes milliseconds, the launcher because every container is a copy of it, the daemon because
-a client may be waiting for it. Every test starts an interpreter of its own.
+The client because a command takes milliseconds, the launcher because every container is a copy of it, the daemon
+because a client may be waiting for it. Every test starts an interpreter of its own.
 """
 
 from __future__ import annotations
