@@ -17,7 +17,7 @@ monitor -> daemon      Exited     the process ended, output delivered, record on
 daemon -> monitor      Attach     one more client                                     the client's socket
 daemon -> monitor      Resize     the terminal's size
 daemon -> monitor      CloseStdin end of input
-starter -> monitor     Begin      here is your process                                all that it needs
+starter -> monitor     Begin      here is your process: a memfd, the descriptors shared
 starter -> init        Mapped     uid_map and gid_map are written (user namespace)
 init -> starter        Pty        the terminal of the process                         the pty's master
 starter -> init        Enter      the cgroup is made: enter it and go on
@@ -57,7 +57,7 @@ from msgspec import Struct
 from pyker import errors
 from pyker.errors import InvalidParameter, KernelError, PykerError, SystemFailure, Unavailable
 from pyker.libcontainer.spec import ContainerSpec, ExitRecord, LogSpec, ProcessSpec
-from pyker.libcontainer.syscalls import call_of
+from pyker.libcontainer.syscalls import call_of, raw_title, title_room
 
 Socket = _socket.socket
 """The C class itself: importing the socket module costs a megabyte in the launcher."""
@@ -156,9 +156,9 @@ class Mapped(Struct, frozen=True, tag=True):
 class Begin(Struct, frozen=True, tag=True, kw_only=True):
     """What the starter hands to the monitor with the process: all that the monitor needs from then on.
 
-    ``outputs`` descriptors follow the pidfd; ``stdin``, ``oom`` and ``listener`` are places among the descriptors,
-    0 for none; the control socket and the clients' come last. ``outlived`` says that the container's other processes
-    would survive its first. ``name`` is for ps.
+    ``fds`` are descriptors that both have: first the pidfd, then so many ``outputs``, at last the control socket and
+    the clients' sockets; ``stdin``, ``oom`` and ``listener`` are places among them, 0 for none. ``outlived`` says that
+    the container's other processes would survive its first. ``name`` is for ps.
     """
 
     name: str
@@ -172,6 +172,7 @@ class Begin(Struct, frozen=True, tag=True, kw_only=True):
     cgroup_path: str = ""
     state_dir: str = ""
     outlived: bool = False
+    fds: tuple[int, ...] = ()
     outputs: int = 0
     stdin: int = 0
     oom: int = 0
@@ -321,14 +322,22 @@ def receive_from_daemon(channel: Socket, *, wait: bool = True) -> tuple[ToMonito
     return _decoders[ToMonitor].decode(raw), fds
 
 
-def receive_from_starter(channel: Socket) -> tuple[Begin, list[int]]:
-    raw, fds = receive_raw(channel)
-    return _begin_decoder.decode(raw), fds
+def write_begin(begin: Begin) -> int:
+    """A memfd with what a monitor reads without decoding, its title, and after it the rest."""
+    memfd = os.memfd_create("pyker-begin", os.MFD_CLOEXEC)
+    _write_all(memfd, raw_title(begin.name) + _encoder.encode(begin))
+    os.lseek(memfd, 0, os.SEEK_SET)
+    return memfd
 
 
-def with_places(begin: Begin, outputs: int, places: dict[str, int]) -> Begin:
-    """``begin`` with where its descriptors are."""
-    return msgspec.structs.replace(begin, outputs=outputs, **places)
+def read_begin(memfd: int) -> Begin:
+    """What follows the title."""
+    return _begin_decoder.decode(os.pread(memfd, os.fstat(memfd).st_size, title_room()))
+
+
+def with_fds(begin: Begin, fds: tuple[int, ...], outputs: int, places: dict[str, int]) -> Begin:
+    """``begin`` with its descriptors, and which is which."""
+    return msgspec.structs.replace(begin, fds=fds, outputs=outputs, **places)
 
 
 def receive_from_init(channel: Socket) -> tuple[FromInit, list[int]]:

@@ -14,6 +14,7 @@ import codecs
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import time
@@ -68,15 +69,14 @@ def main(fd: int) -> NoReturn:
 
 
 def _keep_one_ready(channel: Socket, errors_to: int) -> NoReturn:
+    epoll = select.epoll()
+    room = sc.title_room()
     while True:
         news, tell = os.pipe2(os.O_CLOEXEC)
         # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own.
-        pid, pidfd = sc.clone3(0)
-        if pid == 0:
-            os.close(news)
-            monitor.main(channel, tell, errors_to)
+        if sc.fork() == 0:
+            monitor.main(channel, tell, epoll, room, errors_to)
         os.close(tell)
-        os.close(pidfd)
         said = os.read(news, 1)
         os.close(news)
         if said == starter.DAEMON_GONE:
@@ -92,7 +92,6 @@ def _rehearse() -> None:
     Learnt here, it is shared by all monitors; learnt by each, it would cost each some hundred kilobytes.
     """
     daemon, control = handshake.pair()
-    starters, monitors = handshake.pair()
     out_read, out_write = os.pipe2(os.O_CLOEXEC)
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
     ours, theirs = _socket.socketpair()
@@ -109,19 +108,27 @@ def _rehearse() -> None:
         stdin_once=False,
         clients=(Streams(),),
         log=LogSpec(path="/dev/null"),
-        outputs=2,
     )
-    handshake.send(starters, begin, [pidfd, out_read, err_read, control.fileno(), theirs.fileno()])
-    for fd in (pidfd, out_read, out_write, err_read, err_write):
+    fds = (pidfd, out_read, err_read, control.detach(), theirs.detach())
+    memfd = handshake.write_begin(handshake.with_fds(begin, fds, 2, {}))
+    for fd in (out_write, err_write):
         os.close(fd)
-    for channel in (control, theirs):
-        channel.close()
-    begin, fds = handshake.receive_from_starter(monitors)
-    playing = monitor.Monitor(begin, fds)
+    child = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    sc.set_raw_title(os.read(memfd, sc.title_room()))
+    news = select.epoll()
+    news.register(pidfd, select.EPOLLIN)
+    news.poll(-1, 1)
+    news.close()
+    begin = handshake.read_begin(memfd)
+    os.close(memfd)
+    playing = monitor.Monitor(begin, list(begin.fds))
     ours.shutdown(_socket.SHUT_WR)
     playing.serve()
     playing.abandon()
-    for channel in (daemon, starters, monitors, ours):
+    for channel in (daemon, ours):
         channel.close()
 
 

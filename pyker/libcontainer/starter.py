@@ -29,12 +29,13 @@ TAKEN, DAEMON_GONE = b"t", b"g"
 
 
 class Starter:
-    """Starts one process. ``control`` leads to the daemon, ``monitor`` to the monitor."""
+    """Starts one process. ``control`` leads to the daemon; ``tell`` and ``wake`` are what the monitor will look at."""
 
-    def __init__(self, control: Socket, clients: list[int], monitor: Socket, process: ProcessSpec) -> None:
+    def __init__(self, control: Socket, clients: list[int], tell: int, wake: int, process: ProcessSpec) -> None:
         self._control = control
         self._clients = clients
-        self._monitor = monitor
+        self._tell = tell
+        self._wake = wake
         self._process = process
         self._child_ends: tuple[int, int, int] | None = None
         self._outputs: list[int] = []
@@ -194,7 +195,7 @@ class Starter:
         stages["exec"] = time.monotonic_ns() - ready_ns
         return stages, ready.warnings
 
-    def _hand_over(self, begin: Begin, started: Started, *, oom: int = -1, listener: int = -1) -> None:
+    def _hand_over(self, begin: Begin, started: Started, *, oom: int = -1, listener: int = -1) -> NoReturn:
         fds = [self._pidfd, *self._outputs]
         optional = {"stdin": self._stdin, "oom": oom, "listener": listener}
         places = {}
@@ -204,7 +205,19 @@ class Starter:
                 fds.append(fd)
         fds += [self._control.fileno(), *self._clients]
         handshake.send(self._control, started, (self._pidfd,))
-        handshake.send(self._monitor, handshake.with_places(begin, len(self._outputs), places), fds)
+        epoll = select.epoll()
+        for fd in fds:
+            epoll.register(fd, select.EPOLLIN | select.EPOLLPRI)
+        if begin.clients:
+            # Ready at once: with somebody attached there will be something to do soon.
+            epoll.modify(self._control.fileno(), select.EPOLLIN | select.EPOLLOUT)
+        memfd = handshake.write_begin(handshake.with_fds(begin, tuple(fds), len(self._outputs), places))
+        # Nothing may fail from here on: the monitor would not know what it has.
+        os.dup2(epoll.fileno(), self._wake, inheritable=False)
+        os.dup2(memfd, self._tell, inheritable=False)
+        _close_all_but({0, 1, 2, self._wake, self._tell, *fds})
+        # At once: socket objects that go out of scope would close what the monitor is to have.
+        os._exit(0)
 
     def _undo(self, error: BaseException) -> None:
         """Nothing is to be left of a start that failed: no process, cgroup or socket. Then tell the daemon why."""
@@ -229,27 +242,39 @@ class Starter:
             return
 
 
-def main(requests: Socket, tell: int, monitor: Socket, errors_to: int) -> NoReturn:
+def _close_all_but(kept: set[int]) -> None:
+    """The monitor has the same descriptors: what it does not need would stay open in it."""
+    ceiling = max(kept)
+    for fd in range(ceiling):
+        if fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+    os.closerange(ceiling + 1, 1024)
+
+
+def main(requests: Socket, tell: int, wake: int, errors_to: int) -> NoReturn:
     """Take one request from the daemon, tell the launcher by ``tell``, do what was asked, and exit. Never returns.
 
-    ``errors_to`` is the daemon's own log.
+    ``errors_to`` is the daemon's own log. Descriptors are shared with the monitor, as its ``main`` tells.
     """
     try:
+        sc.set_title("pyker-starter")
         try:
             raw, fds = handshake.receive_raw(requests)
         except EOFError:
             os.write(tell, DAEMON_GONE)
             os._exit(0)
         os.write(tell, TAKEN)
-        os.close(tell)
         requests.close()
         request = handshake.decode_request(raw)
         control = _socket.socket(fileno=fds[0])
         match request:
             case Run():
-                Starter(control, fds[1:], monitor, request.spec.process).run_container(request)
+                Starter(control, fds[1:], tell, wake, request.spec.process).run_container(request)
             case Exec():
-                Starter(control, fds[1:], monitor, request.process).run_exec(request)
+                Starter(control, fds[1:], tell, wake, request.process).run_exec(request)
             case _:
                 netns.answer(request, control)
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks

@@ -176,8 +176,8 @@ def test_it_leaves_no_zombies(launcher: Launcher, tmp_path: Path) -> None:
                 continue
         return found
 
-    # What stays is the one monitor that is kept ready.
-    eventually(lambda: states() == ["pyker-monitor"], "an idle launcher")
+    # What stays is the one copy that is kept ready.
+    eventually(lambda: states() == ["pyker-launcher"], "an idle launcher")
 
 
 def test_it_ends_with_its_handle_and_so_does_the_spare_monitor(tmp_path: Path) -> None:
@@ -216,8 +216,8 @@ def test_it_ends_when_the_daemon_is_killed(tmp_path: Path) -> None:
 def test_its_descriptors_are_few(launcher: Launcher) -> None:
     launcher.remove_netns("/nonexistent/ns")
     eventually(lambda: len(children_of(launcher.pid)) == 1, "an idle launcher")
-    # Three on /dev/null, the daemon's log, the channel to the daemon, the channel to the spare monitor.
-    assert len(os.listdir(f"/proc/{launcher.pid}/fd")) == 6
+    # Three on /dev/null, the daemon's log, the channel to the daemon, the channel to the spare monitor, its epoll.
+    assert len(os.listdir(f"/proc/{launcher.pid}/fd")) == 7
 
 
 def test_import_diet() -> None:

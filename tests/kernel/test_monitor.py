@@ -335,7 +335,7 @@ def test_a_waiting_monitor_is_small(containers: Bench) -> None:
     monitor = containers.monitor_of(process)
     rollup = Path(f"/proc/{monitor}/smaps_rollup").read_text().splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
-    assert private < 2048, f"{private} kB of private memory"
+    assert private < 640, f"{private} kB of private memory"
     process.signal(9)
 
 
