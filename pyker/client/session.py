@@ -147,9 +147,17 @@ class Client:
         self._release(response)
         return response.status
 
-    def json(self, method: str, path: str, query: dict[str, str] | None = None, body: object = None) -> Any:
+    def json(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, str] | None = None,
+        body: object = None,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         """A request that is answered with JSON."""
-        response = self.open(method, path, query, body)
+        response = self.open(method, path, query, body, headers=headers)
         value = response.json()
         self._release(response)
         return value

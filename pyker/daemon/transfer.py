@@ -19,7 +19,7 @@ from pyker.registry.client import RegistryClient, Repository
 from pyker.registry.downloads import Downloads, Wait, wait_for
 from pyker.registry.manifests import Platform
 from pyker.registry.platforms import host_platform, parse_platform, suits
-from pyker.registry.search import Found, search
+from pyker.registry.search import DEFAULT_LIMIT, Found, search
 from pyker.registry.slots import Slots
 from pyker.types.events import Event, Progress
 from pyker.types.ids import Digest, ImageId
@@ -152,7 +152,7 @@ class TransferHandlers:
                 is_official=item.official,
                 is_automated=item.automated,
             )
-            for item in _filter(found, job.filters)
+            for item in _filter(found, job.filters)[: job.limit or DEFAULT_LIMIT]
         )
 
     def auth(self, job: Auth, ctx: JobContext) -> AuthResult:

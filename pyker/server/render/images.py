@@ -10,7 +10,7 @@ from pyker.api import gotime
 from pyker.api.codec import Decoder
 from pyker.api.versions import Version
 from pyker.errors import InvalidParameter
-from pyker.jobs.images import HistoryEntry, ImageView, RemovedImage
+from pyker.jobs.images import HistoryEntry, ImageView, RemovedImage, SearchResult
 from pyker.types.config import ContainerConfig
 
 JsonObject = dict[str, Any]
@@ -121,3 +121,14 @@ def history_entry(entry: HistoryEntry) -> JsonObject:
 def removed_image(entry: RemovedImage) -> JsonObject:
     """One element of what ``DELETE /images/{name}`` answers."""
     return {"Untagged": entry.untagged} if entry.untagged else {"Deleted": entry.deleted}
+
+
+def search_result(found: SearchResult) -> JsonObject:
+    """One element of ``GET /images/search``, in the names that registries use."""
+    return {
+        "star_count": found.star_count,
+        "is_official": found.is_official,
+        "name": found.name,
+        "is_automated": found.is_automated,
+        "description": found.description,
+    }

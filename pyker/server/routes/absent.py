@@ -38,7 +38,6 @@ _ENDPOINTS = (
     ("POST", "/build/cancel", "build"),
     ("POST", "/session", "build with BuildKit"),
     ("POST", "/grpc", "build with BuildKit"),
-    ("GET", "/images/search", "search"),
     ("GET", "/images/get", "save"),
     ("GET", "/images/{name:.*}/get", "save"),
     ("POST", "/images/load", "load"),

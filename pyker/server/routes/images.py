@@ -12,6 +12,7 @@ from pyker.jobs.images import (
     Pull,
     Push,
     RemoveImage,
+    SearchImages,
     TagImage,
 )
 from pyker.server.call import Call
@@ -85,8 +86,17 @@ def remove(call: Call) -> Reply:
     return json_reply([render.removed_image(entry) for entry in removed])
 
 
+def search(call: Call) -> Reply:
+    """``GET /images/search``: what a registry has, Docker Hub unless the term names another."""
+    job = SearchImages(
+        term=call.text("term"), limit=call.number("limit"), filters=call.filters(None), auth=call.registry_auth()
+    )
+    return json_reply([render.search_result(found) for found in call.run(job)])
+
+
 ROUTES = [
     Route("GET", "/images/json", list_all),
+    Route("GET", "/images/search", search, ends_with_client=True),
     Route("POST", "/images/create", create, ends_with_client=True),
     Route("GET", "/images/{name:.*}/json", inspect),
     Route("GET", "/images/{name:.*}/history", history),
