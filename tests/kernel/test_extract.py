@@ -74,19 +74,21 @@ def test_nothing_outside_is_touched(tmp_path: Path, outside: Path, name: str, st
     tar = members(*infos)
     before = layers.tree(outside), oct(outside.stat().st_mode), outside.stat().st_mtime_ns, sorted(os.listdir(tmp_path))
     try:
-        layers.apply_bytes(tar, tmp_path / "layer", style)
-    except (Corrupt, OSError):
-        pass
-    else:
-        assert layers.assemble(tmp_path / "layer") == tar
-    made = [entry for entry in os.listdir(tmp_path) if not entry.startswith("layer")]
-    after = layers.tree(outside), oct(outside.stat().st_mode), outside.stat().st_mtime_ns, sorted(made)
-    assert after == before
-    assert os.listxattr(outside) == []
-    for found in (tmp_path / "layer").iterdir():
-        assert not [name for name in os.listxattr(found, follow_symlinks=False) if "redirect" in name]
-    # The deep one is too deep for what clears up after pytest.
-    syscalls.remove_tree(str(tmp_path / "layer"))
+        try:
+            layers.apply_bytes(tar, tmp_path / "layer", style)
+        except (Corrupt, OSError):
+            pass
+        else:
+            assert layers.assemble(tmp_path / "layer") == tar
+        made = [entry for entry in os.listdir(tmp_path) if not entry.startswith("layer")]
+        after = layers.tree(outside), oct(outside.stat().st_mode), outside.stat().st_mtime_ns, sorted(made)
+        assert after == before
+        assert os.listxattr(outside) == []
+        for found in (tmp_path / "layer").iterdir():
+            assert not [name for name in os.listxattr(found, follow_symlinks=False) if "redirect" in name]
+    finally:
+        # The deep one is too deep for what clears up after pytest.
+        syscalls.remove_tree(str(tmp_path / "layer"))
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../../x", "..", "a/b/../../../x"])
