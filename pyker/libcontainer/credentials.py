@@ -20,8 +20,8 @@ from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import Pty, Ready, Socket
 from pyker.libcontainer.spec import ProcessSpec
 
-_UNSET = tuple(map(int, (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)))
-"""Ignored by Python or by the launcher; execve would hand that on."""
+_RESETTABLE = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})))
+"""execve hands on what is ignored: by Python, by the launcher, or by whoever started the daemon."""
 _KEYRING_REFUSALS = (1, 13, 38, 122)
 """EPERM, EACCES, ENOSYS, EDQUOT: a process without a keyring of its own still runs, as with the reference engine."""
 
@@ -113,7 +113,7 @@ def assume_and_execute(
     command.enter(process.cwd)
     if process.no_new_privileges:
         sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
-    for signum in _UNSET:
+    for signum in _RESETTABLE:
         _signal.signal(signum, _signal.SIG_DFL)
     os.umask(process.umask)
     path = command.find(process.args[0], env.get("PATH", command.DEFAULT_PATH))

@@ -81,6 +81,8 @@ def fill_dev(root: int, devices: tuple[DeviceNode, ...], *, in_user_namespace: b
         for device in devices:
             make_device(root, dev, device, in_user_namespace=in_user_namespace)
         for name, to in DEV_LINKS:
+            if name == "core" and not os.path.exists(to):
+                continue
             try:
                 os.symlink(to, name, dir_fd=dev)
             except FileExistsError:

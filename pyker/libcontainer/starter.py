@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -58,11 +59,11 @@ class Starter:
                 # It must be there when the daemon hears that the container runs.
                 os.close(os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
             ours, theirs = handshake.pair()
-            cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
+            self._cgroup = cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
             if spec.namespaces.get("pid"):
                 # Counts for children only: we stay outside.
                 namespaces.join("pid", spec.namespaces["pid"])
-            pid, self._pidfd = sc.clone3(namespaces.new_flags(spec.namespaces) | sc.CLONE_PARENT)
+            pid, self._pidfd = _clone(namespaces.new_flags(spec.namespaces) | sc.CLONE_PARENT, cgroup)
             if pid == 0:
                 init.main(spec, theirs, self._child_ends, cgroup, request.sent_ns)
             theirs.close()
@@ -74,7 +75,6 @@ class Starter:
                 with contextlib.suppress(Unavailable):
                     handshake.send(ours, Mapped())
             if cgroup is not None:
-                self._cgroup = cgroup
                 cgroup.create(spec.resources)
                 if "user" in spec.namespaces:
                     # With the rights of its own user namespace only, init cannot enter by itself.
@@ -129,7 +129,7 @@ class Starter:
             cgroup = open_cgroup(request.cgroup_path) if request.cgroup_path else None
             if "pid" in request.namespaces:
                 sc.setns(target, sc.CLONE_NEWPID)
-            pid, self._pidfd = sc.clone3(sc.CLONE_PARENT)
+            pid, self._pidfd = _clone(sc.CLONE_PARENT, cgroup)
             if pid == 0:
                 setns.main(request, target, theirs, self._child_ends, cgroup)
             theirs.close()
@@ -242,6 +242,24 @@ class Starter:
             return
 
 
+def _clone(flags: int, cgroup: Cgroup | None) -> tuple[int, int]:
+    """``clone3``; where there is a version 2 hierarchy the child is born in its cgroup, which saves a slow move.
+
+    A kernel before Linux 5.7 cannot, and a cgroup whose processes made others below may refuse: then the child moves.
+    """
+    born_in = cgroup.birth_fd() if cgroup is not None else -1
+    if born_in < 0:
+        return sc.clone3(flags)
+    try:
+        return sc.clone3(flags, cgroup_fd=born_in)
+    except OSError as error:
+        if error.errno not in (errno.E2BIG, errno.EINVAL, errno.ENOSYS, errno.EBUSY, errno.EOPNOTSUPP):
+            raise
+        return sc.clone3(flags)
+    finally:
+        os.close(born_in)
+
+
 def _close_all_but(kept: set[int]) -> None:
     """The monitor has the same descriptors: what it does not need would stay open in it."""
     ceiling = max(kept)
@@ -277,6 +295,9 @@ def main(requests: Socket, tell: int, wake: int, errors_to: int) -> NoReturn:
                 Starter(control, fds[1:], tell, wake, request.process).run_exec(request)
             case _:
                 netns.answer(request, control)
+    except Unavailable:
+        # The daemon is gone, or the launcher: there is nobody to tell, and nothing of ours at fault.
+        os._exit(1)
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 

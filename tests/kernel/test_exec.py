@@ -56,6 +56,22 @@ def test_it_is_in_every_namespace_and_the_cgroup(containers: Bench, target: Cont
     assert watcher.wait().exit_code == 143
 
 
+@pytest.mark.requires("cgroup2")
+def test_both_are_born_in_the_cgroup_of_version_2(containers: Bench, target: ContainerProcess) -> None:
+    inside = Path(f"/proc/{target.pid}/cgroup").read_text().splitlines()
+    (mine,) = (line for line in inside if line.startswith("0::"))
+    assert mine == f"0::{containers.parent}/{target.container_id}"  # type: ignore[attr-defined]
+    watcher = Recorder()
+    process = containers.driver.exec(
+        target.container_id,  # type: ignore[attr-defined]
+        ProcessSpec(args=("sleep", "60"), env=("PATH=/bin",), capabilities=DEFAULT_CAPS),
+        watcher,
+    )
+    assert mine in Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+    process.signal(9)
+    watcher.wait()
+
+
 def test_exit_code_and_streams(containers: Bench, target: ContainerProcess) -> None:
     ran = containers.exec(target, "sh", "-c", "echo out; echo err >&2; exit 9")
     assert (ran.stdout, ran.stderr, ran.record.exit_code) == (b"out\n", b"err\n", 9)
