@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import capabilities
+from tests.support import capabilities, sandbox
+
+
+def pytest_sessionstart() -> None:
+    """Begin without what a killed run left."""
+    sandbox.sweep_cgroups()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -151,6 +152,14 @@ def _lives_in(pid: int, namespace: str) -> bool:
         return pid != os.getpid() and os.readlink(f"/proc/{pid}/ns/mnt") == namespace
     except OSError:
         return False
+
+
+def sweep_cgroups() -> None:
+    """Remove the empty cgroups of test processes that are gone: one that was killed could not do it."""
+    for top in Path("/sys/fs/cgroup").glob("*/p*test-*"):
+        maker = re.fullmatch(r"(?:pktest|pykertest)-([0-9]+)(?:-.*)?", top.name)
+        if maker is not None and not os.path.exists(f"/proc/{maker[1]}"):
+            _remove_cgroups(top.name)
 
 
 def _remove_cgroups(prefix: str) -> bool:
