@@ -290,7 +290,10 @@ class LayerStore:
             fds.append(os.open(folder, _OPEN_DIR))
             fds.append(os.open(split, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
             request = {"operation": "apply", "whiteouts": self._driver.whiteout_style()}
-            done = self._workers.run(request, fds, cancel=cancel, progress=progress)
+            try:
+                done = self._workers.run(request, fds, cancel=cancel, progress=progress)
+            except Corrupt as error:
+                raise Corrupt(f"failed to register layer: {error}", hint=error.hint) from error
             if expected is not None and done["diff_id"] != expected:
                 raise Corrupt(
                     "layers from manifest don't match image configuration: "

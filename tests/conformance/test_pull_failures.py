@@ -88,6 +88,27 @@ def test_a_wrong_diff_id_leaves_nothing(own: Pyker) -> None:
         assert leftovers(own) == {}
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "registry.add_image('app', [tar[:1_000_000]])",
+        "import gzip; registry.add_image('app', [gzip.compress(tar)[:1_000_000]], compression='plain')",
+        "registry.add_image('app', [b'no tar at all' * 100])",
+    ],
+    ids=["tar", "gzip", "noise"],
+)
+def test_a_truncated_layer_leaves_nothing(own: Pyker, script: str) -> None:
+    """Its digest and its diff-id are right, so only unpacking it shows that it is cut."""
+    own.start()
+    with apart(own, script):
+        done = own.docker("pull", IMAGE)
+        assert done.code == 1, done
+        assert "failed to register layer" in done.err, done
+        assert leftovers(own) == {}
+        assert own.docker("images", "-q").out == ""
+        assert [entry.name for entry in (own.data_root / "overlay2").iterdir()] == ["l"]
+
+
 def test_a_registry_that_dies_midway(own: Pyker) -> None:
     own.start()
     with apart(own, "registry.fault(image.layers[0], cut=1_000_000, times=1)") as registry:

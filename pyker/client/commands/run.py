@@ -220,6 +220,9 @@ def _start(around: Surroundings, options: Options, body: dict[str, Any], identif
         except Failure as failure:
             if removed:
                 _await_removal(waiting)
+            if stream is None:
+                # The container may be there still: whoever asked for it must be able to find it.
+                around.out(identifier)
             raise Failure(failure.message, start_exit_code(failure.message), command="run") from None
         if stream is None:
             around.out(identifier)
