@@ -62,10 +62,12 @@ class Sandbox:
 
     def close(self) -> None:
         """End the holder, and whatever is left inside."""
+        # Kept open: the kernel gives the number of a namespace that is gone to the next one, somebody else's.
         try:
-            namespace = os.readlink(f"/proc/{self.pid}/ns/mnt")
+            kept = os.open(f"/proc/{self.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            namespace = ""
+            kept = -1
+        namespace = os.readlink(f"/proc/self/fd/{kept}") if kept >= 0 else ""
         if self._holder.poll() is None:
             self._holder.kill()
         self._holder.wait()
@@ -73,8 +75,12 @@ class Sandbox:
             if pipe is not None:
                 pipe.close()
         # It is not a namespace of its own yet if the holder could not make one.
-        if namespace not in ("", self._outside):
-            end_everything(namespace)
+        try:
+            if namespace not in ("", self._outside):
+                end_everything(namespace)
+        finally:
+            if kept >= 0:
+                os.close(kept)
 
     def __enter__(self) -> Sandbox:
         return self
