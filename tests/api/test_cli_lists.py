@@ -19,7 +19,7 @@ from pyker.client import catalogue
 from tests.support.cli import environment, in_our_name, run_client
 from tests.support.fake_daemon import FakeDaemon, Reply, answer, refusal
 
-stock_cli = pytest.mark.requires("docker-cli")
+stock_cli = pytest.mark.requires("docker-cli-28")
 CREATED = 1_700_000_000
 LONG = "sha256:" + "ab" * 32
 

@@ -33,7 +33,7 @@ from tests.support.fake_daemon import (
 
 BOTH = [
     "pyker",
-    pytest.param("docker", marks=pytest.mark.requires("docker-cli")),
+    pytest.param("docker", marks=pytest.mark.requires("docker-cli-28")),
 ]
 DEADLINE_S = 20
 
@@ -388,7 +388,7 @@ def _lay_down_exec(daemon: FakeDaemon, output: object, exit_code: int = 0) -> No
         ["-id"],
     ],
 )
-@pytest.mark.requires("docker-cli")
+@pytest.mark.requires("docker-cli-28")
 def test_exec_posts_what_the_stock_cli_posts(daemon: FakeDaemon, flags: list[str]) -> None:
     def output(stream: Stream) -> None:
         stream.frame(1, b"got " + stream.read_all())
@@ -478,7 +478,7 @@ def test_logs_come_apart_or_raw(daemon: FakeDaemon, client: str) -> None:
         "2024-01-02T03:04:05.25+01:00",
     ],
 )
-@pytest.mark.requires("docker-cli")
+@pytest.mark.requires("docker-cli-28")
 def test_logs_since_means_what_it_means_to_the_stock_cli(daemon: FakeDaemon, value: str) -> None:
     daemon.on("GET", "/containers/c1/json", answer({"Id": CONTAINER_ID, "Config": {"Tty": True}}))
     daemon.on("GET", "/containers/[^/]+/logs", Reply(chunks=[]))

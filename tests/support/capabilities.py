@@ -40,6 +40,18 @@ def _cgroup_v2() -> bool:
     return controllers.exists() and "memory" in controllers.read_text().split()
 
 
+def _docker_cli_major() -> int:
+    """The stock CLI's major version, 0 where there is none. Its words and its bodies changed over the years."""
+    import re
+    import subprocess
+
+    if shutil.which("docker") is None:
+        return 0
+    text = subprocess.run(["docker", "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)\.", text)
+    return int(found[1]) if found else 0
+
+
 def _library(name: str) -> bool:
     import ctypes
 
@@ -68,6 +80,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "apparmor": lambda: Path("/sys/module/apparmor/parameters/enabled").exists(),
     "apparmor-parser": lambda: shutil.which("apparmor_parser") is not None,
     "docker-cli": lambda: shutil.which("docker") is not None,
+    "docker-cli-28": lambda: _docker_cli_major() >= 28,
     "dockerd": lambda: shutil.which("dockerd") is not None,
     "busybox": lambda: os.path.exists("/bin/busybox"),
     "docker-registry": lambda: shutil.which("docker-registry") is not None,

@@ -50,7 +50,7 @@ def test_every_command_has_help(path: str) -> None:
 
 def test_every_docker_command_is_there_or_said_to_be_missing() -> None:
     if shutil.which("docker") is None:
-        pytest.skip("needs docker-cli")
+        pytest.skip("needs docker-cli-28")
     listed = subprocess.run(["docker", "--help"], capture_output=True, text=True, check=True).stdout
     names = {line.split()[0].rstrip("*") for line in listed.splitlines() if line.startswith("  ") and line[2].isalpha()}
     known = set(catalogue.PATHS) | set(catalogue.GROUPS) | catalogue.NOT_THERE_YET
