@@ -23,21 +23,15 @@ from typing import NoReturn
 from pyker.errors import PykerError
 from pyker.libcontainer import (
     capabilities,
-    cgroupmounts,
-    command,
     handshake,
     monitor,
-    mounts,
-    namespaces,
+    rehearsal,
     starter,
-    statefiles,
-    user,
 )
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import open_cgroup
-from pyker.libcontainer.handshake import Begin, Ready, Run, Socket, Streams
-from pyker.libcontainer.spec import ContainerSpec, LogSpec, ProcessSpec
-from pyker.types.mount import Mount
+from pyker.libcontainer.handshake import Begin, Socket, Streams
+from pyker.libcontainer.spec import LogSpec
 
 REHEARSALS = 12
 """The interpreter begins to specialise code after eight runs."""
@@ -59,7 +53,7 @@ def main(fd: int) -> NoReturn:
     _import_the_rest()
     for _ in range(REHEARSALS):
         _rehearse()
-        _rehearse_start()
+        rehearsal.start()
     # The kernel reaps children of a process that ignores SIGCHLD: no zombies, no waiting.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     gc.collect()
@@ -130,38 +124,6 @@ def _rehearse() -> None:
     playing.abandon()
     for channel in (daemon, ours):
         channel.close()
-
-
-def _rehearse_start() -> None:
-    """Those parts of a start that change nothing: each first run of code is slow, and every start is a first run."""
-    words = ("nosuid", "noexec", "nodev", "ro", "size=64k")
-    every = Mount(target="/proc", fstype="proc", options=words)
-    spec = ContainerSpec(
-        id="rehearsal",
-        state_dir="/",
-        rootfs=Mount(target="/", fstype="overlay"),
-        mounts=(every, Mount(target="/sys/fs/cgroup", fstype="cgroup")),
-        process=ProcessSpec(args=("sh",), env=("PATH=/bin",)),
-        namespaces=dict.fromkeys(namespaces.FLAGS, ""),
-    )
-    ours, theirs = handshake.pair()
-    handshake.send(ours, Run(spec))
-    handshake.decode_request(handshake.receive_raw(theirs)[0])
-    handshake.send(ours, Ready({"exec": 1}))
-    handshake.receive_from_init(theirs)
-    ours.close()
-    theirs.close()
-    namespaces.check(spec.namespaces)
-    namespaces.new_flags(spec.namespaces)
-    cgroupmounts.split(spec.mounts)
-    mounts.attributes(mounts.parse(words))
-    user.resolve("", command.read_small("/etc/passwd"), command.read_small("/etc/group"), ())
-    command.environment(spec.process.env, "/")
-    command.find("sh", command.DEFAULT_PATH)
-    statefiles.start_time_of(os.getpid())
-    root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    os.close(mounts.make_target(root, "/proc", ""))
-    os.close(root)
 
 
 def _import_the_rest() -> None:

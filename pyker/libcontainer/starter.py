@@ -19,7 +19,7 @@ import time
 from typing import NoReturn
 
 from pyker.errors import PykerError, SystemFailure, Unavailable
-from pyker.libcontainer import handshake, init, namespaces, netns, setns, statefiles
+from pyker.libcontainer import handshake, init, namespaces, netns, rehearsal, setns, statefiles
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
 from pyker.libcontainer.handshake import Begin, Created, Enter, Exec, Failure, Mapped, Pty, Ready, Run, Socket, Started
@@ -279,6 +279,7 @@ def main(requests: Socket, tell: int, wake: int, errors_to: int) -> NoReturn:
     """
     try:
         sc.set_title("pyker-starter")
+        rehearsal.start()
         try:
             raw, fds = handshake.receive_raw(requests)
         except EOFError:

@@ -122,6 +122,7 @@ def test_one_filter_value_that_means_yes_is_enough(engine: Engine, busybox: str)
     assert engine.request("GET", f"/images/json?filters={filters}").json() == []
 
 
+@pytest.mark.requires("docker-cli-28")
 def test_info_tells_which_limits_can_be_set(engine: Engine) -> None:
     info = engine.request("GET", "/info").json()
     assert isinstance(info, dict)

@@ -12,6 +12,7 @@ from tests.support.engines import Engine
 pytestmark = [pytest.mark.requires("root", "overlay", "docker-cli"), pytest.mark.only_pyker]
 
 
+@pytest.mark.requires("docker-cli-28")
 def test_search_prints_what_the_registry_has(engine: Engine, cli: Client) -> None:
     done = cli("search", "pyker.local/busy")
     assert done.code == 0, done.err
@@ -20,6 +21,7 @@ def test_search_prints_what_the_registry_has(engine: Engine, cli: Client) -> Non
     assert row.split()[0] == "busybox" and row.split()[-2:] == ["0", "[OK]"]
 
 
+@pytest.mark.requires("docker-cli-28")
 def test_search_passes_its_options_on(engine: Engine, cli: Client) -> None:
     one = cli("search", "--limit", "1", "--no-trunc", "--format", "json", "pyker.local/b")
     assert one.code == 0, one.err
@@ -30,6 +32,7 @@ def test_search_passes_its_options_on(engine: Engine, cli: Client) -> None:
     assert "Limit 101 is outside the range of [1, 100]" in wrong.err
 
 
+@pytest.mark.requires("docker-cli-28")
 def test_both_clients_print_the_same(engine: Engine) -> None:
     for arguments in (["pyker.local/b"], ["--no-trunc", "pyker.local/b"], ["--format", "json", "pyker.local/b"]):
         assert engine.pyker("search", *arguments) == engine.docker("search", *arguments)

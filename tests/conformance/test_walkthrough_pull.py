@@ -6,6 +6,8 @@ import re
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from tests.conformance.conftest import Client, Shelf
 from tests.support import images
 from tests.support.engines import Engine
@@ -178,6 +180,7 @@ def test_tag_and_images(engine: Engine, busybox: str) -> None:
         engine.docker("rmi", "walk-tagged:x", check=True)
 
 
+@pytest.mark.requires("docker-cli-28")
 def test_rmi_of_unknown_image(engine: Engine) -> None:
     done = engine.docker("rmi", "nosuch")
     assert (done.code, done.err.strip()) == (1, "Error response from daemon: No such image: nosuch:latest")

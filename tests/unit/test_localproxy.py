@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -14,6 +15,7 @@ from pyker.networkdriver.localproxy import LocalProxy, Target, open_listener
 
 @pytest.fixture
 def proxy() -> Iterator[LocalProxy]:
+    gc.collect()  # What earlier tests dropped is not to be closed in the midst of this one.
     descriptors = len(os.listdir("/proc/self/fd"))
     made = LocalProxy()
     yield made
