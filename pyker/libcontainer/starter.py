@@ -279,7 +279,9 @@ def main(requests: Socket, tell: int, wake: int, errors_to: int) -> NoReturn:
     """
     try:
         sc.set_title("pyker-starter")
-        rehearsal.start()
+        if not select.select([requests], [], [], 0)[0]:
+            # Only while nobody waits: in a crowd of starts it would be one more thing to wait for.
+            rehearsal.start()
         try:
             raw, fds = handshake.receive_raw(requests)
         except EOFError:

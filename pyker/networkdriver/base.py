@@ -150,3 +150,31 @@ class NetworkDriver(Protocol):
     def delete_endpoint(self, network: Network, endpoint_id: EndpointId, settings: EndpointSettings) -> None:
         """Take the interface and its addresses back."""
         ...
+
+
+class NothingToMake:
+    """What network types share that leave a container's interfaces as they are: host and null."""
+
+    scope = "local"
+
+    def __init__(self, context: DriverContext) -> None:
+        del context
+
+    @classmethod
+    def probe(cls) -> Probe:
+        return Probe(True)
+
+    def create_network(self, network: Network) -> None:
+        del network
+
+    def delete_network(self, network: Network) -> None:
+        del network
+
+    def create_endpoint(
+        self, network: Network, endpoint_id: EndpointId, sandbox: Sandbox, settings: EndpointSettings, ifname: str
+    ) -> EndpointSettings:
+        """An endpoint without an interface or addresses of its own."""
+        return settings
+
+    def delete_endpoint(self, network: Network, endpoint_id: EndpointId, settings: EndpointSettings) -> None:
+        del network
