@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -100,6 +102,60 @@ def name(engine: Engine) -> Iterator[str]:
     chosen = f"t{next(_numbers)}"
     yield chosen
     engine.request("DELETE", f"/containers/{chosen}?force=1&v=1")
+
+
+@pytest.fixture
+def names(engine: Engine) -> Iterator[Callable[[], str]]:
+    """Container names as the test needs them; whatever has them afterwards is removed, the newest first."""
+    chosen: list[str] = []
+
+    def choose() -> str:
+        chosen.append(f"t{next(_numbers)}")
+        return chosen[-1]
+
+    yield choose
+    for name in reversed(chosen):
+        engine.request("DELETE", f"/containers/{name}?force=1&v=1")
+
+
+@pytest.fixture
+def network(engine: Engine) -> Iterator[str]:
+    """A network name of the test's own; whatever has it afterwards is removed, with the containers on it."""
+    chosen = f"n{next(_numbers)}"
+    yield chosen
+    reply = engine.request("GET", f"/networks/{chosen}")
+    if reply.status == 200:
+        value = reply.json()
+        assert isinstance(value, dict)
+        for container in value["Containers"]:
+            engine.request("DELETE", f"/containers/{container}?force=1&v=1")
+        engine.request("DELETE", f"/networks/{chosen}")
+
+
+@pytest.fixture
+def volume(engine: Engine) -> Iterator[str]:
+    """A volume name of the test's own; whatever has it afterwards is removed, with the containers that use it."""
+    chosen = f"v{next(_numbers)}"
+    yield chosen
+    filters = quote(json.dumps({"volume": [chosen]}))
+    rows = engine.request("GET", f"/containers/json?all=1&filters={filters}").json()
+    assert isinstance(rows, list)
+    for row in rows:
+        engine.request("DELETE", f"/containers/{row['Id']}?force=1&v=1")
+    engine.request("DELETE", f"/volumes/{chosen}?force=1")
+
+
+@pytest.fixture
+def repository(engine: Engine) -> Iterator[str]:
+    """A repository of the test's own, in no registry; every image that has a name in it afterwards loses it."""
+    chosen = f"own/r{next(_numbers)}"
+    yield chosen
+    rows = engine.request("GET", f"/images/json?filters={quote(json.dumps({'reference': [chosen]}))}").json()
+    assert isinstance(rows, list)
+    for row in rows:
+        for tag in row["RepoTags"] or ():
+            if tag.startswith(f"{chosen}:"):
+                engine.request("DELETE", f"/images/{tag}?force=1")
 
 
 @pytest.fixture
