@@ -30,7 +30,7 @@ _NESTED = 0x8000
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 12, 18, 26, 28
-_IFLA_NUM_TX_QUEUES = 31
+_IFLA_IFALIAS, _IFLA_NUM_TX_QUEUES = 20, 31
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_INET6_ADDR_GEN_MODE, _IN6_ADDR_GEN_MODE_NONE = 8, 1
 _IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
@@ -52,6 +52,7 @@ _NAMES = {
     RTM_NEWROUTE: "RTM_NEWROUTE",
     RTM_DELROUTE: "RTM_DELROUTE",
     RTM_GETROUTE: "RTM_GETROUTE",
+    RTM_NEWNEIGH: "RTM_NEWNEIGH",
 }
 
 _HEADER = struct.Struct("=IHHII")
@@ -74,7 +75,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device. ``master`` is the index of the bridge it is in, 0 for none; ``kind`` such as veth, or ""."""
+    """A network device. ``master`` is the index of the bridge it is in, 0 for none; ``kind`` such as veth, or "".
+
+    ``alias`` is free text that its maker gave it.
+    """
 
     index: int
     name: str
@@ -83,6 +87,7 @@ class Link:
     mac: str
     mtu: int
     up: bool
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,8 @@ class Route:
     index: int
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
+def attribute(kind: int, data: bytes) -> bytes:
+    """One attribute, packed and padded. ``attributes`` reads them back."""
     return _ATTRIBUTE.pack(4 + len(data), kind) + data + b"\0" * (-len(data) % 4)
 
 
@@ -127,33 +133,48 @@ def _packed(address: str) -> tuple[int, bytes]:
 
 
 def _link_attributes(
-    *, name: str = "", mac: str = "", mtu: int = 0, master: int | None = None, netns_fd: int = -1
+    *, name: str = "", mac: str = "", mtu: int = 0, master: int | None = None, netns_fd: int = -1, parent: int = 0
 ) -> bytes:
     parts = []
+    if parent:
+        parts.append(attribute(_IFLA_LINK, _U32.pack(parent)))
     if name:
-        parts.append(_attribute(_IFLA_IFNAME, _name(name)))
+        parts.append(attribute(_IFLA_IFNAME, _name(name)))
     if mac:
-        parts.append(_attribute(_IFLA_ADDRESS, _mac(mac)))
+        parts.append(attribute(_IFLA_ADDRESS, _mac(mac)))
     if mtu:
-        parts.append(_attribute(_IFLA_MTU, _U32.pack(mtu)))
+        parts.append(attribute(_IFLA_MTU, _U32.pack(mtu)))
     if master is not None:
-        parts.append(_attribute(_IFLA_MASTER, _U32.pack(master)))
+        parts.append(attribute(_IFLA_MASTER, _U32.pack(master)))
     if netns_fd >= 0:
-        parts.append(_attribute(_IFLA_NET_NS_FD, _U32.pack(netns_fd)))
+        parts.append(attribute(_IFLA_NET_NS_FD, _U32.pack(netns_fd)))
     return b"".join(parts)
+
+
+def new_link(
+    kind: str, name: str, *, data: bytes = b"", parent: int = 0, netns_fd: int = -1, mac: str = "", mtu: int = 0
+) -> Request:
+    """Make a link, down. ``data`` are the kind's own attributes, packed; ``parent`` is the index of what it sits on.
+
+    With ``netns_fd`` it appears in that namespace, under ``name`` from the first, while ``parent`` is one of ours.
+    """
+    inside = attribute(_IFLA_INFO_KIND, kind.encode() + b"\0")
+    if data:
+        inside += attribute(_IFLA_INFO_DATA | _NESTED, data)
+    body = _IFINFO.pack(0, 0, 0, 0, 0)
+    body += _link_attributes(name=name, mac=mac, mtu=mtu, netns_fd=netns_fd, parent=parent)
+    return Request(RTM_NEWLINK, _CREATE_EXCL, body + attribute(_IFLA_LINKINFO | _NESTED, inside), name)
 
 
 def new_bridge(name: str, *, mac: str, mtu: int = 0) -> Request:
     """Make a bridge, without spanning tree, down."""
-    info = _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_IFLA_INFO_KIND, b"bridge\0"))
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + _link_attributes(name=name, mac=mac, mtu=mtu) + info
-    return Request(RTM_NEWLINK, _CREATE_EXCL, body, name)
+    return new_link("bridge", name, mac=mac, mtu=mtu)
 
 
 def absurd_link(kind: str) -> Request:
     """A link that cannot be: refused with EINVAL where the kernel knows ``kind``, with EOPNOTSUPP where it does not."""
-    info = _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_IFLA_INFO_KIND, kind.encode() + b"\0"))
-    queues = _attribute(_IFLA_NUM_TX_QUEUES, _U32.pack(1 << 16))
+    info = attribute(_IFLA_LINKINFO | _NESTED, attribute(_IFLA_INFO_KIND, kind.encode() + b"\0"))
+    queues = attribute(_IFLA_NUM_TX_QUEUES, _U32.pack(1 << 16))
     return Request(RTM_NEWLINK, _CREATE_EXCL, _IFINFO.pack(0, 0, 0, 0, 0) + queues + info, kind)
 
 
@@ -162,8 +183,8 @@ def new_veth(
 ) -> Request:
     """Make a pair, both ends down: ``name`` here in the bridge of index ``master``, ``peer`` in that namespace."""
     inside = _IFINFO.pack(0, 0, 0, 0, 0) + _link_attributes(name=peer, mac=peer_mac, mtu=mtu, netns_fd=peer_netns_fd)
-    data = _attribute(_IFLA_INFO_DATA | _NESTED, _attribute(_VETH_INFO_PEER | _NESTED, inside))
-    info = _attribute(_IFLA_LINKINFO | _NESTED, _attribute(_IFLA_INFO_KIND, b"veth\0") + data)
+    data = attribute(_IFLA_INFO_DATA | _NESTED, attribute(_VETH_INFO_PEER | _NESTED, inside))
+    info = attribute(_IFLA_LINKINFO | _NESTED, attribute(_IFLA_INFO_KIND, b"veth\0") + data)
     body = _IFINFO.pack(0, 0, 0, 0, 0) + _link_attributes(name=name, mac=mac, mtu=mtu, master=master) + info
     return Request(RTM_NEWLINK, _CREATE_EXCL, body, name)
 
@@ -178,6 +199,7 @@ def set_link(
     master: int | None = None,
     new_name: str = "",
     ipv6_link_local: bool = True,
+    alias: str = "",
 ) -> Request:
     """Change a link, given by ``index`` or else by ``name``.
 
@@ -187,25 +209,27 @@ def set_link(
     flags, change = (IFF_UP if up else 0, IFF_UP) if up is not None else (0, 0)
     body = _IFINFO.pack(0, 0, index, flags, change)
     body += _link_attributes(name=new_name if index else name, mac=mac, mtu=mtu, master=master)
+    if alias:
+        body += attribute(_IFLA_IFALIAS, alias.encode())
     if not ipv6_link_local:
-        mode = _attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,)))
-        body += _attribute(_IFLA_AF_SPEC | _NESTED, _attribute(socket.AF_INET6 | _NESTED, mode))
+        mode = attribute(_IFLA_INET6_ADDR_GEN_MODE, bytes((_IN6_ADDR_GEN_MODE_NONE,)))
+        body += attribute(_IFLA_AF_SPEC | _NESTED, attribute(socket.AF_INET6 | _NESTED, mode))
     return Request(RTM_SETLINK, 0, body, name or f"link {index}")
 
 
 def set_bridge_port(name: str, *, hairpin: bool, isolated: bool) -> Request:
     """Options of a link that is in a bridge. Isolated ports cannot talk to one another."""
-    data = _attribute(_IFLA_BRPORT_MODE, bytes((hairpin,))) + _attribute(_IFLA_BRPORT_ISOLATED, bytes((isolated,)))
-    slave = _attribute(_IFLA_INFO_SLAVE_KIND, b"bridge\0") + _attribute(_IFLA_INFO_SLAVE_DATA | _NESTED, data)
-    body = _IFINFO.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _name(name))
-    return Request(RTM_NEWLINK, 0, body + _attribute(_IFLA_LINKINFO | _NESTED, slave), name)
+    data = attribute(_IFLA_BRPORT_MODE, bytes((hairpin,))) + attribute(_IFLA_BRPORT_ISOLATED, bytes((isolated,)))
+    slave = attribute(_IFLA_INFO_SLAVE_KIND, b"bridge\0") + attribute(_IFLA_INFO_SLAVE_DATA | _NESTED, data)
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, _name(name))
+    return Request(RTM_NEWLINK, 0, body + attribute(_IFLA_LINKINFO | _NESTED, slave), name)
 
 
 def delete_link(name: str = "", *, index: int = 0) -> Request:
     """Remove a link, given by ``index`` or else by ``name``."""
     body = _IFINFO.pack(0, 0, index, 0, 0)
     if not index:
-        body += _attribute(_IFLA_IFNAME, _name(name))
+        body += attribute(_IFLA_IFNAME, _name(name))
     return Request(RTM_DELLINK, 0, body, name or f"link {index}")
 
 
@@ -213,18 +237,18 @@ def new_address(index: int, address: str, prefix_len: int, *, broadcast: str = "
     """Give a link an address. IPv6 addresses are usable at once (no duplicate address detection)."""
     family, packed = _packed(address)
     body = _IFADDR.pack(family, prefix_len, 0, 0, index)
-    body += _attribute(_IFA_LOCAL, packed) + _attribute(_IFA_ADDRESS, packed)
+    body += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
     if broadcast:
-        body += _attribute(_IFA_BROADCAST, socket.inet_aton(broadcast))
+        body += attribute(_IFA_BROADCAST, socket.inet_aton(broadcast))
     if family == socket.AF_INET6:
-        body += _attribute(_IFA_FLAGS, _U32.pack(_IFA_F_NODAD))
+        body += attribute(_IFA_FLAGS, _U32.pack(_IFA_F_NODAD))
     return Request(RTM_NEWADDR, _CREATE_EXCL, body, address)
 
 
 def delete_address(index: int, address: str, prefix_len: int) -> Request:
     """Take an address from a link."""
     family, packed = _packed(address)
-    body = _IFADDR.pack(family, prefix_len, 0, 0, index) + _attribute(_IFA_LOCAL, packed)
+    body = _IFADDR.pack(family, prefix_len, 0, 0, index) + attribute(_IFA_LOCAL, packed)
     return Request(RTM_DELADDR, 0, body, address)
 
 
@@ -234,10 +258,10 @@ def new_route(index: int, *, gateway: str = "", destination: str = "", prefix_le
     scope = _RT_SCOPE_UNIVERSE if gateway else _RT_SCOPE_LINK
     body = _RTMSG.pack(family, prefix_len, 0, 0, _RT_TABLE_MAIN, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
     if destination:
-        body += _attribute(_RTA_DST, _packed(destination)[1])
+        body += attribute(_RTA_DST, _packed(destination)[1])
     if gateway:
-        body += _attribute(_RTA_GATEWAY, packed)
-    body += _attribute(_RTA_OIF, _U32.pack(index))
+        body += attribute(_RTA_GATEWAY, packed)
+    body += attribute(_RTA_OIF, _U32.pack(index))
     return Request(RTM_NEWROUTE, _CREATE_EXCL, body, destination or "default route")
 
 
@@ -355,7 +379,7 @@ class Netlink:
 
     def link(self, name: str) -> Link | None:
         """The link of that name, or None."""
-        body = _IFINFO.pack(0, 0, 0, 0, 0) + _attribute(_IFLA_IFNAME, _name(name))
+        body = _IFINFO.pack(0, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, _name(name))
         with self._lock:
             self._sequence += 1
             header = _HEADER.pack(16 + len(body), RTM_GETLINK, _NLM_F_REQUEST, self._sequence, 0)
@@ -454,4 +478,5 @@ def _parse_link(body: bytes) -> Link:
         mac=values.get(_IFLA_ADDRESS, b"").hex(":"),
         mtu=_U32.unpack(values[_IFLA_MTU])[0] if _IFLA_MTU in values else 0,
         up=bool(flags & IFF_UP),
+        alias=values.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from pyker.errors import InvalidParameter
 from pyker.types.config import EndpointSettings, PortBinding
 from pyker.types.ids import ContainerId, EndpointId, NetworkId
 from pyker.types.probe import Probe
@@ -12,6 +13,9 @@ from pyker.types.probe import Probe
 if TYPE_CHECKING:
     from pyker.networkdriver.firewall import Firewall
     from pyker.networkdriver.ipam import Ipam
+
+
+MTU = "com.docker.network.driver.mtu"
 
 
 class NamespaceMaker(Protocol):
@@ -89,6 +93,14 @@ class Network:
     pools: tuple[IpamPool, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+
+
+def link_mtu(network: Network) -> int:
+    """The MTU of a network's links, 0 for the kernel's choice. Raises InvalidParameter."""
+    text = network.options.get(MTU) or "0"
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise InvalidParameter(f'invalid value "{text}" for {MTU}')
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

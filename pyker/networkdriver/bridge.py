@@ -15,7 +15,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pyker.errors import Forbidden, InvalidParameter, KernelError, NotSupported
 from pyker.libcontainer import netlink
 from pyker.libcontainer.netlink import Netlink
-from pyker.networkdriver.base import DriverContext, Network, Sandbox
+from pyker.networkdriver.base import DriverContext, Network, Sandbox, link_mtu
 from pyker.networkdriver.firewall import NetworkRules
 from pyker.networkdriver.pool import RawSandbox
 from pyker.types.config import EndpointSettings
@@ -27,7 +27,6 @@ DEFAULT = "com.docker.network.bridge.default_bridge"
 ICC = "com.docker.network.bridge.enable_icc"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
-MTU = "com.docker.network.driver.mtu"
 DEFAULT_BRIDGE = "pyker0"
 _LINK_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}\Z")
 HOST_LINK = "vethp"
@@ -43,14 +42,6 @@ def bridge_name(network: Network) -> str:
             f'invalid bridge name "{name}"', hint="1 to 15 letters, digits, underscores, dots and dashes"
         )
     return name
-
-
-def link_mtu(network: Network) -> int:
-    """The MTU of a network's links, 0 for the kernel's choice. Raises InvalidParameter."""
-    text = network.options.get(MTU) or "0"
-    if not text.isascii() or not text.isdigit() or int(text) > 65535:
-        raise InvalidParameter(f'invalid value "{text}" for {MTU}')
-    return int(text)
 
 
 def host_link(endpoint_id: EndpointId) -> str:

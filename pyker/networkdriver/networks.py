@@ -37,6 +37,7 @@ from pyker.networkdriver.base import (
 from pyker.networkdriver.bridge import BridgeDriver
 from pyker.networkdriver.firewall import Firewall
 from pyker.networkdriver.ipam import Ipam, choose_pool, parse_pool
+from pyker.networkdriver.parented import ParentedDriver
 from pyker.networkdriver.pool import RawSandbox, Reaper, SandboxPool, new_id
 from pyker.networkdriver.ports import PortMapper, Ports
 from pyker.networkdriver.predefined import NO_BRIDGE, PREDEFINED, now, predefined_networks
@@ -103,6 +104,7 @@ class Networks:
             address = _first_address(sandbox)
             if address and any(sandbox.ports.values()):
                 self._ports.adopt(container_id, address, sandbox.ports)
+            self._remember(sandbox)
         if any(network.driver == "bridge" for network in networks):
             self._firewall.start()
         self._sweep()
@@ -153,6 +155,13 @@ class Networks:
             if stored.get(network.name) != network:
                 self._store.put_network(network)
         return networks
+
+    def _remember(self, sandbox: Sandbox) -> None:
+        """Tell drivers whose links cannot be found from the host where an earlier daemon put them."""
+        for endpoint in sandbox.endpoints.values():
+            network = self._find(endpoint.network_id)
+            if network is not None and isinstance(driver := self._drivers.get(network.driver), ParentedDriver):
+                driver.remember(EndpointId(endpoint.endpoint_id), sandbox)
 
     def _bridge_driver(self) -> BridgeDriver | None:
         try:
@@ -338,7 +347,8 @@ class Networks:
             ports: Ports = dict.fromkeys(request.exposed)
             sandbox = Sandbox(id=raw.id, netns_path=raw.path, endpoints=endpoints)
             address = _first_address(sandbox)
-            if address and not first.internal:
+            # On other kinds of network containers are reached at their own addresses.
+            if address and not first.internal and first.driver == "bridge":
                 try:
                     ports |= self._ports.publish(request.container_id, address, request.ports)
                 except SystemFailure as error:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Interface, IPv4Network
 
 from pyker.errors import InvalidParameter, SystemFailure
-from pyker.networkdriver import bridge
+from pyker.networkdriver import base, bridge
 from pyker.networkdriver.base import BridgeOptions, IpamPool, Network
 from pyker.networkdriver.bridge import BridgeDriver
 from pyker.networkdriver.ipam import choose_pool, parse_pool
@@ -76,7 +76,7 @@ def _default_bridge(
             bridge.MASQUERADE: "true" if options.ip_masq else "false",
             bridge.HOST_BINDING: options.ip,
             bridge.NAME: name,
-            bridge.MTU: str(options.mtu or 1500),
+            base.MTU: str(options.mtu or 1500),
         },
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from pyker.networkdriver.bridge import BridgeDriver
 from pyker.networkdriver.firewall import Firewall
 from pyker.networkdriver.host import HostDriver
 from pyker.networkdriver.ipam import Ipam
+from pyker.networkdriver.ipvlan import IpvlanDriver
 from pyker.networkdriver.null import NullDriver
+from pyker.networkdriver.parented import ParentedDriver
 from pyker.networkdriver.select import Drivers
 from pyker.networkdriver.store import NetworkStore
 from pyker.types.config import EndpointIpamConfig, EndpointSettings
@@ -41,7 +44,15 @@ class Bench:
         return self.driver.create_endpoint(self.network, endpoint, self.sandbox, settings or EndpointSettings(), "eth0")
 
 
-@pytest.fixture(params=["bridge", "host", "null"])
+@pytest.fixture(
+    params=[
+        "bridge",
+        "host",
+        pytest.param("ipvlan", marks=pytest.mark.requires("ipvlan")),
+        pytest.param("macvlan", marks=pytest.mark.requires("macvlan")),
+        "null",
+    ]
+)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     with isolated():
         namespaces = ForkingNamespaceMaker()
@@ -49,8 +60,18 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
         firewall = Firewall()
         context = DriverContext(namespaces, Ipam(store), firewall, BridgeOptions())
         driver = Drivers(context).get(request.param)
-        pools = (IpamPool(subnet="10.9.0.0/24", gateway="10.9.0.1"),) if request.param == "bridge" else ()
-        network = Network(id=NetworkId("a" * 64), name="n1", driver=request.param, created="", pools=pools)
+        pools, options = (), {}
+        if not isinstance(driver, HostDriver | NullDriver):
+            pools = (IpamPool(subnet="10.9.0.0/24", gateway="10.9.0.1"),)
+        if isinstance(driver, ParentedDriver):
+            # For macvlan and ipvlan the host has a network card whose cable leads to itself.
+            cable = ("ip", "link", "add", "card0", "type", "veth", "peer", "name", "card1")
+            for command in (cable, ("ip", "link", "set", "card0", "up"), ("ip", "link", "set", "card1", "up")):
+                subprocess.run(command, check=True)
+            options = {"parent": "card0"}
+        network = Network(
+            id=NetworkId("a" * 64), name="n1", driver=request.param, created="", pools=pools, options=options
+        )
         for pool in pools:
             context.ipam.add_network(network.id, pool, {})
         path = str(tmp_path / "netns")
@@ -62,7 +83,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
             namespaces.remove_netns(path)
             firewall.close()
             store.close()
-            if isinstance(driver, BridgeDriver):
+            if isinstance(driver, BridgeDriver | ParentedDriver):
                 driver.close()
 
 
@@ -125,7 +146,8 @@ def test_what_the_user_asked_for_is_kept_in_the_settings(bench: Bench) -> None:
 
 def test_an_interface_has_the_addresses_that_the_settings_say(bench: Bench) -> None:
     bench.driver.create_network(bench.network)
-    asked = EndpointSettings(ipam_config=EndpointIpamConfig(ipv4_address="10.9.0.77"), mac_address="02:00:00:00:00:77")
+    mac = "" if isinstance(bench.driver, IpvlanDriver) else "02:00:00:00:00:77"
+    asked = EndpointSettings(ipam_config=EndpointIpamConfig(ipv4_address="10.9.0.77"), mac_address=mac)
     settings = bench.join(settings=asked)
     inner = {link["ifname"]: link for link in ip_json("addr", netns_path=bench.sandbox.netns_path)}
     if isinstance(bench.driver, HostDriver | NullDriver):
@@ -133,7 +155,8 @@ def test_an_interface_has_the_addresses_that_the_settings_say(bench: Bench) -> N
         assert set(inner) == {"lo"}
         return
     assert (settings.ip_address, settings.ip_prefix_len, settings.gateway) == ("10.9.0.77", 24, "10.9.0.1")
-    assert inner["eth0"]["address"] == settings.mac_address == "02:00:00:00:00:77"
+    assert settings.mac_address == mac
+    assert inner["eth0"]["address"] == (mac or ip_json("link", "show", "card0")[0]["address"])
     assert [(each["local"], each["prefixlen"]) for each in inner["eth0"]["addr_info"]] == [("10.9.0.77", 24)]
     assert "UP" in inner["eth0"]["flags"]
     (default,) = ip_json("route", "show", "default", netns_path=bench.sandbox.netns_path)
@@ -144,7 +167,7 @@ def test_a_failure_leaves_nothing(bench: Bench) -> None:
     bench.driver.create_network(bench.network)
     links = host_links()
     settings = bench.join()
-    if not isinstance(bench.driver, BridgeDriver):
+    if isinstance(bench.driver, HostDriver | NullDriver):
         bench.join(OTHER)  # without interfaces of its own a driver has nothing to fail at
         assert host_links() == links
         return

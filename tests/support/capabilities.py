@@ -22,6 +22,8 @@ def _link_type(kind: str) -> bool:
     import subprocess
 
     script = f"ip link add pkprobe0 type veth peer name pkprobe1 && ip link add link pkprobe0 name pkprobe2 type {kind}"
+    if kind == "vlan":
+        script += " id 5"
     if kind in {"bridge", "dummy", "vxlan"}:
         extra = " id 7 dstport 4789" if kind == "vxlan" else ""
         script = f"ip link add pkprobe0 type {kind}{extra}"
@@ -71,6 +73,8 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "veth": lambda: os.geteuid() == 0 and _link_type("bridge"),
     "macvlan": lambda: _link_type("macvlan"),
     "ipvlan": lambda: _link_type("ipvlan"),
+    "dummy": lambda: _link_type("dummy"),
+    "vlan": lambda: _link_type("vlan"),
     "vxlan": lambda: _link_type("vxlan"),
     "nftables": lambda: _library("libnftables.so.1"),
     "seccomp": lambda: _library("libseccomp.so.2"),
