@@ -23,8 +23,13 @@ def _module(session: nox.Session, *arguments: str) -> None:
 
 
 def _pytest(session: nox.Session, level: str, *extra: str, timeout_s: int = 120) -> None:
-    chosen = session.posargs or [f"tests/{level}"]
+    chosen = session.posargs or [f"tests/{level}", *_results(level)]
     _module(session, "pytest", "-q", "-p", "no:cacheprovider", f"--timeout={timeout_s}", *extra, *chosen)
+
+
+def _results(level: str) -> list[str]:
+    """Where a whole level says how it went; the report reads it."""
+    return ["--results", f"build/results/{level}.json"]
 
 
 @nox.session
@@ -45,7 +50,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def imports(session: nox.Session) -> None:
     """Import diet: what a start of the client and of the launcher may not import."""
-    _pytest(session, "unit/test_import_diet.py")
+    _module(session, "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_import_diet.py")
 
 
 @nox.session
@@ -74,20 +79,10 @@ def api(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """The same tests on dockerd and on Pyker; ``-- --engine pyker`` chooses one."""
-    arguments = session.posargs or ["--engine", "docker", "--engine", "pyker"]
-    _module(
-        session,
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--timeout=180",
-        "-n",
-        WORKERS,
-        "tests/conformance",
-        *arguments,
-    )
+    """The same tests on dockerd and on Pyker; ``-- --engine pyker`` chooses one. Results are in build/results/."""
+    arguments = ["-q", "-p", "no:cacheprovider", "--timeout=180", "-n", WORKERS, "tests/conformance"]
+    chosen = session.posargs or ["--engine", "docker", "--engine", "pyker", *_results("conformance")]
+    _module(session, "pytest", *arguments, *chosen)
 
 
 @nox.session

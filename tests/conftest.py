@@ -6,6 +6,8 @@ import pytest
 
 from tests.support import capabilities, sandbox
 
+pytest_plugins = ["tests.support.claims", "tests.support.results"]
+
 
 def pytest_sessionstart() -> None:
     """Begin without what a killed run left."""

@@ -1,4 +1,7 @@
-"""``--engine docker --engine pyker``: every test runs on each engine named, each in namespaces of its own."""
+"""``--engine docker --engine pyker``: every test runs on each engine named, each in namespaces of its own.
+
+``compare`` asks a reference engine beside it the same. Engines start when a test first needs them, once a worker.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ import pytest
 
 from tests.support import images
 from tests.support.capabilities import has
+from tests.support.compare import Comparison, Side
 from tests.support.engines import KINDS, Engine, Output
 from tests.support.recorder import Recorder
 from tests.support.registry import Registry
+from tests.support.results import FACT
 
 _numbers = itertools.count()
 
@@ -46,46 +51,88 @@ class Shelf:
         return self.registry.push(layout, name)
 
 
+class Running:
+    """The engines of this worker, with the images beside each, started when first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: dict[str, Side] = {}
+        self.facts: dict[str, str] = {}
+
+    def start(self, kind: str, role: str = "") -> Side:
+        """The engine ``kind``; a ``role`` makes it another one than the one without. Skips what cannot be here."""
+        name = role or kind
+        if name not in self._started:
+            needed = ["root", "busybox", "docker-registry", "skopeo", "docker-cli"]
+            for capability in [*needed, "dockerd"] if kind == "docker" else needed:
+                if not has(capability):
+                    pytest.skip(f"needs {capability}")
+            root = self._folder / name.replace(":", "-")
+            # The folder's name is that of its cgroup too.
+            made = KINDS[kind](root / root.name)
+            try:
+                made.start()
+                shelf = Shelf(root / "images", Registry(root / "registry", made.sandbox))
+            except BaseException:
+                made.stop()
+                raise
+            self._started[name] = Side(made, shelf)
+            self._learn(kind, made)
+        return self._started[name]
+
+    def _learn(self, kind: str, engine: Engine) -> None:
+        info, version = (engine.request("GET", path).json() for path in ("/info", "/version"))
+        assert isinstance(info, dict) and isinstance(version, dict)
+        self.facts |= {f"{kind} graphdriver": info["Driver"], f"{kind} version": version["Version"]}
+
+    def stop(self) -> None:
+        """End them all."""
+        for engine, shelf in self._started.values():
+            assert isinstance(shelf, Shelf)
+            shelf.registry.close()
+            engine.stop()
+
+
 @pytest.fixture(scope="session")
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, tuple[Engine, Shelf]]]:
-    """The engines of this worker, started when first asked for."""
-    started: dict[str, tuple[Engine, Shelf]] = {}
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """The engines of this worker."""
+    started = Running(tmp_path_factory.mktemp("engines"))
     yield started
-    for engine, shelf in started.values():
-        shelf.registry.close()
-        engine.stop()
+    started.stop()
 
 
 @pytest.fixture(scope="session")
-def engine(
-    request: pytest.FixtureRequest, running: dict[str, tuple[Engine, Shelf]], tmp_path_factory: pytest.TempPathFactory
-) -> Engine:
+def engine(request: pytest.FixtureRequest, running: Running) -> Engine:
     """The engine under test."""
-    kind = request.param
-    if kind not in running:
-        for capability in (
-            "root",
-            "busybox",
-            "docker-registry",
-            "skopeo",
-            "docker-cli",
-            *(["dockerd"] if kind == "docker" else []),
-        ):
-            if not has(capability):
-                pytest.skip(f"needs {capability}")
-        root = tmp_path_factory.mktemp(kind)
-        made = KINDS[kind](root / "engine")
-        made.start()
-        running[kind] = (made, Shelf(root / "images", Registry(root / "registry", made.sandbox)))
-    return running[kind][0]
+    return running.start(request.param).engine
+
+
+@pytest.fixture(autouse=True)
+def facts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the results say of the engines."""
+    yield
+    if "running" in request.fixturenames:
+        known = request.getfixturevalue("running").facts
+        request.node.user_properties.extend((FACT + name, value) for name, value in known.items())
 
 
 @pytest.fixture
-def shelf(engine: Engine, running: dict[str, tuple[Engine, Shelf]]) -> Shelf:
+def compare(engine: Engine, running: Running) -> Iterator[Comparison]:
+    """The reference engine and the engine under test, to be asked the same.
+
+    The reference is another dockerd than the one under test, which shows that what the comparison leaves out is enough.
+    """
+    comparison = Comparison(running.start("docker", "reference"), running.start(engine.kind), f"c{next(_numbers)}")
+    yield comparison
+    comparison.close()
+
+
+@pytest.fixture
+def shelf(engine: Engine, running: Running) -> Shelf:
     """Images for the engine under test."""
-    return running[engine.kind][1]
+    found = running.start(engine.kind).shelf
+    assert isinstance(found, Shelf)
+    return found
 
 
 @pytest.fixture
