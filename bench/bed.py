@@ -11,8 +11,8 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support import images
-from tests.support.engines import KINDS, Engine
+from tests.support import engines, images
+from tests.support.engines import Engine
 from tests.support.registry import Registry
 from tests.support.sandbox import children
 
@@ -40,7 +40,7 @@ class Bed:
         small = images.make(folder / "small", label="bench")
         big = make_big(folder / "big")
         for kind in kinds:
-            engine = KINDS[kind](folder / kind, flags=["--host", f"tcp://127.0.0.1:{TCP_PORT}"])
+            engine = engines.find(kind)(folder / kind, flags=["--host", f"tcp://127.0.0.1:{TCP_PORT}"])
             engine.start()
             registry = Registry(folder / f"registry-{kind}", engine.sandbox)
             image = registry.push(small, "bench/busybox:1")

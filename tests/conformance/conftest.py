@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support import images
+from tests.support import debian, engines, images
 from tests.support.capabilities import has
 from tests.support.compare import Comparison, Side
-from tests.support.engines import KINDS, Engine, Output
+from tests.support.engines import Engine, Output
 from tests.support.recorder import Recorder
 from tests.support.registry import Registry
 from tests.support.results import FACT
@@ -26,7 +26,12 @@ _numbers = itertools.count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engine", action="append", choices=sorted(KINDS), default=None, help="engine under test")
+    parser.addoption(
+        "--engine",
+        action="append",
+        type=engines.specification,
+        help="engine under test: pyker, docker, podman, or a release such as docker:28; may be repeated",
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -63,13 +68,16 @@ class Running:
         """The engine ``kind``; a ``role`` makes it another one than the one without. Skips what cannot be here."""
         name = role or kind
         if name not in self._started:
-            needed = ["root", "busybox", "docker-registry", "skopeo", "docker-cli"]
-            for capability in [*needed, "dockerd"] if kind == "docker" else needed:
+            found = engines.find(kind)
+            for capability in ("busybox", "docker-registry", "skopeo", "docker-cli", *found.needs):
                 if not has(capability):
                     pytest.skip(f"needs {capability}")
             root = self._folder / name.replace(":", "-")
             # The folder's name is that of its cgroup too.
-            made = KINDS[kind](root / root.name)
+            try:
+                made = found(root / root.name)
+            except debian.Unavailable as error:
+                pytest.fail(f"--engine {kind}: {error}", pytrace=False)
             try:
                 made.start()
                 shelf = Shelf(root / "images", Registry(root / "registry", made.sandbox))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import images
-from tests.support.engines import KINDS, Engine
+from tests.support import engines, images
+from tests.support.engines import Engine
 from tests.support.registry import Registry
 
 pytestmark = pytest.mark.requires("root", "loop", "busybox", "docker-registry", "skopeo", "docker-cli")
@@ -24,7 +24,7 @@ TOO_BIG_BYTES = 70 * 1024 * 1024
 @pytest.fixture
 def small(engine: Engine, tmp_path: Path) -> Iterator[tuple[Engine, Registry]]:
     """An engine of the kind under test whose data root is a loop file system of 48 MiB."""
-    made = KINDS[engine.kind](tmp_path / "small")
+    made = engines.find(engine.specification)(tmp_path / "small")
     disk = tmp_path / "disk"
     with open(disk, "wb") as file:
         file.truncate(DISK_BYTES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -14,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support import debian
 from tests.support.sandbox import Sandbox, cgroup_prefix, kill_all, terminate, wait_until
 
 
@@ -48,9 +51,14 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Engine:
-    """A running daemon. ``kind`` is pyker or docker. Everything it keeps is under ``root``."""
+    """A running daemon. Everything it keeps is under ``root``.
+
+    ``kind`` is pyker, docker or podman; ``specification`` is what was asked for, with its release: ``docker:28``.
+    """
 
     kind = ""
+    specification = ""
+    needs: Sequence[str] = ("root",)
 
     def __init__(self, root: Path, *, flags: Sequence[str] = (), sandbox: Sandbox | None = None) -> None:
         self.root = root
@@ -215,7 +223,8 @@ class Engine:
 class Dockerd(Engine):
     """The reference engine, Debian's docker.io."""
 
-    kind = "docker"
+    kind = specification = "docker"
+    needs: Sequence[str] = ("root", "dockerd")
 
     def command(self) -> list[str]:
         return [
@@ -233,7 +242,7 @@ class Dockerd(Engine):
 class Pyker(Engine):
     """This project's engine."""
 
-    kind = "pyker"
+    kind = specification = "pyker"
 
     def command(self) -> list[str]:
         return [
@@ -247,7 +256,118 @@ class Pyker(Engine):
         ]  # fmt: skip
 
 
-KINDS: dict[str, type[Engine]] = {"pyker": Pyker, "docker": Dockerd}
+# Releases of the reference that Debian has in suites other than the machine's own.
+RELEASES = {"26": "trixie", "28": "forky"}
+
+
+class DockerdRelease(Dockerd):
+    """A dockerd of another release, from unpacked packages laid over /usr inside its sandbox."""
+
+    release = ""
+    needs: Sequence[str] = ("root", "overlay", "apt")
+
+    def __init__(self, root: Path, *, flags: Sequence[str] = (), sandbox: Sandbox | None = None) -> None:
+        packages = dockerd_packages(self.release)
+        super().__init__(root, flags=flags, sandbox=sandbox)
+        # The engine's helpers are linked against a newer libc than the machine's, and find each other by /proc/self/exe
+        # and by $PATH: in a mount namespace of one's own, laying a newer /usr over the old one serves them all.
+        self.sandbox.run(["mount", "-t", "overlay", "-o", f"lowerdir={packages}/usr:/usr", "overlay", "/usr"])
+
+
+def dockerd_packages(release: str) -> Path:
+    """The unpacked packages of a release of dockerd, its client and its helpers. Raises debian.Unavailable."""
+    packages = debian.unpack(
+        RELEASES[release], ["docker.io", "containerd", "runc", "tini"], libraries=["libc6", "libseccomp2"]
+    )
+    text = subprocess.run(
+        [f"{packages}/usr/sbin/dockerd", "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    if f"version {release}." not in text:
+        raise debian.Unavailable(f"Debian's {RELEASES[release]} has moved on: it has {text.strip()}")
+    return packages
+
+
+class Podman(Engine):
+    """Debian's podman behind its Docker-compatible socket."""
+
+    kind = specification = "podman"
+    needs: Sequence[str] = ("root", "podman")
+
+    def __init__(self, root: Path, *, flags: Sequence[str] = (), sandbox: Sandbox | None = None) -> None:
+        super().__init__(root, flags=flags, sandbox=sandbox)
+        self._registries = root / "registries.conf"
+        self._registries.write_text(
+            'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "disabled"\n'
+            '[[registry]]\nprefix = "127.0.0.1"\nlocation = "127.0.0.1"\ninsecure = true\n'
+        )
+        # Its defaults are above what a process without CAP_SYS_RESOURCE may set; its own nproc is pid_max.
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        processes = int(Path("/proc/sys/kernel/pid_max").read_text())
+        self._configuration = root / "containers.conf"
+        self._configuration.write_text(
+            f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]\n'
+            'init_path = "/usr/bin/tini-static"\n'
+            '[engine]\nruntime = "runc"\ninit_path = "/usr/bin/tini-static"\n'
+        )
+        # Its runtime refuses a machine that has both versions of cgroups mounted: here it sees only the first.
+        self.sandbox.run(["umount", "/sys/fs/cgroup/unified"], check=False)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **super().environment(),
+            "CONTAINERS_CONF": str(self._configuration),
+            "CONTAINERS_REGISTRIES_CONF": str(self._registries),
+        }
+
+    def command(self) -> list[str]:
+        return [
+            "podman",
+            "--root", str(self.data_root),
+            "--runroot", "/run/podman/storage",
+            "--tmpdir", "/run/podman/tmp",
+            "--network-config-dir", str(self.root / "networks"),
+            "--cgroup-manager", "cgroupfs",
+            "--events-backend", "file",
+            *self.flags,
+            "system", "service", "--time", "0", self.host,
+        ]  # fmt: skip
+
+    def stop(self) -> None:
+        super().stop()
+        # Podman has no flag for the parent of its containers' cgroups. Another one that is running keeps its own.
+        for top in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    os.rmdir(folder)
+                except OSError:
+                    continue
+
+
+_KINDS: dict[str, type[Engine]] = {"pyker": Pyker, "docker": Dockerd, "podman": Podman}
+
+
+class UnknownEngine(argparse.ArgumentTypeError):
+    """No engine of that name; the text lists those that there are."""
+
+
+def find(specification: str) -> type[Engine]:
+    """The class of the engine that ``specification`` asks for: ``pyker``, ``docker``, ``docker:28``, ``podman``.
+
+    Raises UnknownEngine, which argparse and pytest print as it is.
+    """
+    kind, colon, release = specification.partition(":")
+    if kind == "docker" and release in RELEASES:
+        members = {"release": release, "specification": specification}
+        return type(f"Dockerd{release}", (DockerdRelease,), members)
+    if colon or kind not in _KINDS:
+        known = ", ".join([*_KINDS, *(f"docker:{release}" for release in RELEASES)])
+        raise UnknownEngine(f'there is no engine "{specification}"; there are: {known}')
+    return _KINDS[kind]
+
+
+def specification(text: str) -> str:
+    """``text`` if it asks for an engine that there is; raises UnknownEngine."""
+    return find(text).specification
 
 
 def remove_cgroups(parent: str) -> None:
