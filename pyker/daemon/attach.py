@@ -30,9 +30,9 @@ class AttachHandlers:
         container = self._store.get(job.container)
         ctx.subject = container.id
         if container.state.paused:
-            raise Conflict(f"Container {job.container} is paused, unpause the container before attach")
+            raise Conflict(f"container {job.container} is paused, unpause the container before attach")
         if container.state.restarting:
-            raise Conflict(f"Container {job.container} is restarting, wait until the container is running")
+            raise Conflict(f"container {job.container} is restarting, wait until the container is running")
         config = container.config
         stdin = job.stdin and config.open_stdin
         if not job.stream:
@@ -62,7 +62,7 @@ class AttachHandlers:
             self._processes.discard(container.id, attachment)
 
     def resize(self, job: ResizeContainer, ctx: JobContext) -> None:
-        """Set the terminal's size. Raises Conflict if the command does not run or has no terminal."""
+        """Set the terminal's size, if it has one. Raises Conflict if the command does not run."""
         container = self._store.get(job.container)
         ctx.subject = container.id
         process = self._processes.find(container.id)

@@ -83,9 +83,11 @@ class ContainerHandlers:
             new_name = job.new_name.removeprefix("/")
             if new_name == container.name:
                 raise InvalidParameter("Renaming a container with the same name as its current name")
-            check_name(job.new_name)
             try:
+                check_name(f"/{new_name}")
                 self._store.reserve_name(new_name, container.id)
+            except InvalidParameter as error:
+                raise InvalidParameter(f"Error when allocating new name: {error}", hint=error.hint) from None
             except Conflict as error:
                 raise Conflict(
                     f"Error when allocating new name: {error}", hint="choose another name, or remove that container"

@@ -30,6 +30,7 @@ log = logging.getLogger("pyker.daemon")
 _KEPT_S = 300.0
 """How long an exec that ended can still be asked about."""
 _CANCEL_CHECK_S = 0.5
+_BEGIN_S = 10.0
 
 
 class ExecSpecs(Protocol):
@@ -45,6 +46,8 @@ class Exec:
         self.view = view
         self.lock = threading.Lock()
         self.started = False
+        self.begun = threading.Event()
+        """Its start is over, well or badly."""
         self.process: Process | None = None
         self.over = threading.Event()
         self.ended_at = 0.0
@@ -124,9 +127,12 @@ class ExecHandlers:
             self._publish("exec_detach", container, record.view.id)
 
     def resize(self, job: ResizeExec, ctx: JobContext) -> None:
-        """Raises Conflict if it does not run or has no terminal."""
+        """Set the terminal's size, if it has one. Raises Conflict if it does not run."""
         record = self._get(job.exec_id)
         ctx.subject = record.view.container_id
+        if record.started:
+            # Clients resize as soon as their stream is there, which is before the terminal is.
+            record.begun.wait(_BEGIN_S)
         if record.process is None or not record.view.running:
             raise Conflict(f"cannot resize a stopped container: exec {record.view.id} is not running")
         record.process.resize(job.height, job.width)
@@ -174,6 +180,7 @@ class ExecHandlers:
         except BaseException:
             _close(attachments)
             record.view = replace(record.view, exit_code=126)
+            record.begun.set()
             raise
         try:
             record.view = replace(record.view, running=True)
@@ -189,6 +196,7 @@ class ExecHandlers:
             self._failed(record, 126)
             raise
         record.process = process
+        record.begun.set()
         if not record.over.is_set():
             record.view = replace(record.view, pid=process.pid)
         return process.stages
@@ -196,6 +204,7 @@ class ExecHandlers:
     def _failed(self, record: Exec, exit_code: int) -> None:
         record.view = replace(record.view, running=False, exit_code=exit_code, can_remove=True)
         record.ended_at = time.monotonic()
+        record.begun.set()
         record.over.set()
 
     def _active(self, name: str) -> Container:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from urllib.parse import quote
+from urllib.parse import quote_plus
 
 from pyker.api import frames, versions
 from pyker.api.gotime import format_time_fixed
@@ -108,7 +108,7 @@ def _content_type(api_version: str, *, tty: bool) -> str:
 def _render(entry: LogEntry, *, timestamps: bool, details: bool, framed: bool) -> bytes:
     line = entry.log.encode()
     if details:
-        attrs = ",".join(f"{quote(key)}={quote(value)}" for key, value in sorted((entry.attrs or {}).items()))
+        attrs = ",".join(f"{quote_plus(key)}={quote_plus(value)}" for key, value in sorted((entry.attrs or {}).items()))
         line = attrs.encode() + b" " + line
     if timestamps:
         line = format_time_fixed(entry.time_ns).encode() + b" " + line

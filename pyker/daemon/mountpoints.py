@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from pyker.container.record import Container, MountPoint
 from pyker.container.volumes import Volume, VolumeStore
-from pyker.errors import InvalidParameter, NotSupported, SystemFailure
+from pyker.errors import InvalidParameter, NotFound, NotSupported, SystemFailure
 from pyker.types.config import ContainerConfig, HostConfig, MountRequest
 
 _PROPAGATIONS = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
@@ -83,7 +83,11 @@ class MountPlanner:
         name, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
             raise InvalidParameter(f"invalid mode: {mode}")
-        other = self._containers(name)
+        try:
+            other = self._containers(name)
+        except NotFound as error:
+            # 404 would tell the client that the image is missing, and it would pull.
+            raise InvalidParameter(error.message, hint=error.hint) from error
         return [
             replace(point, rw=point.rw and mode != "ro", mode=mode or point.mode, anonymous=False)
             for point in other.mount_points
@@ -212,21 +216,19 @@ def _claim(given: set[str], destination: str) -> None:
 def _destination(target: str, text: str, *, kind: str = "") -> str:
     if not target:
         raise InvalidParameter(f'invalid mount config for type "{kind}": field Target must not be empty')
-    if not target.startswith("/"):
-        if kind:
-            raise InvalidParameter(
-                f"invalid mount config for type \"{kind}\": invalid mount path: '{target}' mount path must be absolute"
-            )
-        raise InvalidParameter(
-            f"invalid volume specification: '{text}': invalid mount config for type \"volume\": "
-            f"invalid mount path: '{target}' mount path must be absolute"
-        )
     destination = "/" + posixpath.normpath(target).lstrip("/")
-    if destination == "/":
-        raise InvalidParameter(
-            f"invalid volume specification: '{text}': invalid mount config for type \"bind\": destination can't be '/'"
-        )
-    return destination
+    if not target.startswith("/"):
+        reason = f"invalid mount path: '{target}' mount path must be absolute"
+    elif destination == "/":
+        reason = "invalid specification: destination can't be '/'"
+    else:
+        return destination
+    if kind:
+        raise InvalidParameter(f'invalid mount config for type "{kind}": {reason}')
+    kind = "bind" if text.startswith("/") and ":" in text else "volume"
+    raise InvalidParameter(
+        f"invalid volume specification: '{text}': invalid mount config for type \"{kind}\": {reason}"
+    )
 
 
 def _mode(mode: str, *, named: bool) -> tuple[bool, str, bool]:

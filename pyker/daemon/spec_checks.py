@@ -5,6 +5,7 @@ Source: Docker API v1.45 POST /containers/create; the texts were compared with t
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pyker.errors import InvalidParameter
 from pyker.libcontainer import capabilities, devices, rlimits
 from pyker.libcontainer.cgroups.support import Support, supported
 from pyker.libcontainer.spec import Rlimit
+from pyker.networkdriver.ports import parse_host_port
 from pyker.types import signals
 from pyker.types.config import ContainerConfig, HealthConfig, HostConfig
 
@@ -31,8 +33,11 @@ def validate(config: ContainerConfig, host: HostConfig) -> tuple[str, ...]:
     """
     _check_config(config)
     _check_modes(host)
+    _check_network(config, host)
     _check_security(host)
     warnings = list(check_resources(host))
+    if host.network_mode == "host" and host.port_bindings:
+        warnings.append("Published ports are discarded when using host network mode")
     for limit in host.ulimits or ():
         rlimits.check(Rlimit(name=limit.name, soft=limit.soft, hard=limit.hard))
     for text in host.device_cgroup_rules or ():
@@ -101,6 +106,31 @@ def _check_modes(host: HostConfig) -> None:
     if host.privileged and host.cgroupns_mode == "" and host.userns_mode not in ("", "host"):
         raise InvalidParameter("privileged mode is incompatible with user namespaces")
     _check_sysctls(host)
+
+
+def _check_network(config: ContainerConfig, host: HostConfig) -> None:
+    if config.hostname and host.uts_mode == "host":
+        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+    for entry in host.extra_hosts or ():
+        name, colon, address = entry.partition(":")
+        if not name or not colon:
+            raise InvalidParameter(f'bad format for add-host: "{entry}"', hint="name:address, or name:host-gateway")
+        if address != "host-gateway" and not _is_address(address):
+            raise InvalidParameter(f'invalid IP address in add-host: "{address}"')
+    for bindings in (host.port_bindings or {}).values():
+        for binding in bindings or ():
+            try:
+                parse_host_port(binding.host_port)
+            except InvalidParameter as error:
+                raise InvalidParameter(f'invalid port specification: "{binding.host_port}"') from error
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 _IPC_SYSCTLS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pyker.container.record import Container
-from pyker.errors import NotSupported
+from pyker.errors import NotFound, NotSupported, SystemFailure
 from pyker.libcontainer import devices
 from pyker.libcontainer.cgroups.support import Support, supported
 from pyker.libcontainer.spec import DeviceNode, DeviceRule, Resources, Throttle, Weight
@@ -18,7 +18,7 @@ CPU_PERIOD_US = 100_000
 def build(container: Container) -> tuple[Resources, tuple[DeviceNode, ...], tuple[str, ...]]:
     """(limits, device nodes to make, warnings). A limit that this kernel cannot enforce is left out with a warning.
 
-    Raises: NotFound or InvalidParameter for a device that is not there, NotSupported for a GPU request.
+    Raises: SystemFailure or InvalidParameter for a device that is not there, NotSupported for a GPU request.
     """
     host = container.host_config
     if host.device_requests:
@@ -96,7 +96,13 @@ def _devices(host: HostConfig) -> tuple[tuple[DeviceNode, ...], tuple[DeviceRule
         nodes |= {node.path: node for node in devices.host_nodes() if node.path not in nodes}
         rules = []
     for mapping in host.devices or ():
-        wanted, allowed = devices.requested(mapping.path_on_host, mapping.path_in_container, mapping.cgroup_permissions)
+        try:
+            wanted, allowed = devices.requested(
+                mapping.path_on_host, mapping.path_in_container, mapping.cgroup_permissions
+            )
+        except NotFound as error:
+            # To a client, 404 is a container that is not there.
+            raise SystemFailure(error.message, hint=error.hint) from error
         nodes |= {node.path: node for node in wanted}
         if not host.privileged:
             rules += allowed

@@ -31,8 +31,7 @@ def describe(error: PykerError | OSError, command: str, working_dir: str) -> Sta
     if isinstance(error, OSError):
         return StartFailure(OTHER, str(error), SystemFailure(str(error)))
     if not isinstance(error, KernelError):
-        code = NOT_EXECUTABLE if isinstance(error, InvalidParameter) else OTHER
-        return StartFailure(code, error.message, error)
+        return StartFailure(OTHER, error.message, error)
     if error.stage == "exec":
         reason, code = _exec_reason(command, error.errno)
     elif error.stage in ("cwd", "chdir") and error.errno:

@@ -75,9 +75,8 @@ class NativeProcess:
             os.close(attachment.fd)
 
     def resize(self, height: int, width: int) -> None:
-        if not self._tty:
-            raise Conflict("the process has no terminal")
-        self._tell(Resize(height, width))
+        if self._tty:
+            self._tell(Resize(height, width))
 
     def close_stdin(self) -> None:
         self._tell(CloseStdin())

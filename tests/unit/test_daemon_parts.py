@@ -169,7 +169,7 @@ def test_mounts_of_all_kinds(planner: MountPlanner, tmp_path: Path) -> None:
             'invalid mount config for type "bind": bind source path does not exist: /nonexistent',
         ),
         (HostConfig(mounts=(MountRequest(type="zz", target="/x"),)), InvalidParameter, "mount type unknown"),
-        (HostConfig(volumes_from=("nosuch",)), NotFound, "No such container: nosuch"),
+        (HostConfig(volumes_from=("nosuch",)), InvalidParameter, "No such container: nosuch"),
     ],
 )
 def test_mounts_that_cannot_be_leave_no_volume(

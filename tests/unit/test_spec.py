@@ -10,7 +10,7 @@ from pyker.container.record import Container, MountPoint
 from pyker.daemon import spec_process
 from pyker.daemon.spec import BuiltSpec, SpecOptions, Specs, build_exec, build_spec
 from pyker.daemon.spec_security import with_hidden_paths
-from pyker.errors import Conflict, InvalidParameter, NotFound, NotSupported
+from pyker.errors import Conflict, InvalidParameter, NotFound, NotSupported, SystemFailure
 from pyker.jobs.containers import CreateExec
 from pyker.libcontainer import capabilities, devices
 from pyker.libcontainer.spec import ContainerSpec
@@ -355,7 +355,7 @@ def test_devices_and_rules() -> None:
 
 
 def test_a_missing_device() -> None:
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(SystemFailure) as caught:
         spec(host={"Devices": [{"PathOnHost": "/dev/nope", "PathInContainer": "/dev/nope"}]})
     assert caught.value.message == (
         'error gathering device information while adding custom device "/dev/nope": no such file or directory'
