@@ -327,9 +327,11 @@ def test_named_volume_keeps_and_copies_up(engine: Engine, busybox: str, name: st
         engine.request("DELETE", f"/volumes/{volume}?force=1")
 
 
-def test_mount_of_a_missing_source_is_refused(engine: Engine, busybox: str) -> None:
-    done = engine.docker("run", "--rm", "--mount", "type=bind,source=/nonexistent,target=/x", busybox, "true")
-    assert done.code == 125 and "bind source path does not exist: /nonexistent" in done.err, done
+def test_mount_of_a_missing_source_is_refused(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    done = engine.docker("run", "--rm", "--mount", f"type=bind,source={missing},target=/x", busybox, "true")
+    assert done.code == 125 and f"bind source path does not exist: {missing}" in done.err, done
+    assert not missing.exists()
 
 
 def _cgroup(pid: int, controller: str) -> Path:
