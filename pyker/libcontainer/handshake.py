@@ -18,7 +18,7 @@ daemon -> monitor      Attach     one more client                               
 daemon -> monitor      Resize     the terminal's size
 daemon -> monitor      CloseStdin end of input
 starter -> monitor     Begin      here is your process: a memfd, the descriptors shared
-starter -> init        Mapped     uid_map and gid_map are written (user namespace)
+starter -> init        Mapped     uid_map and gid_map are written (user namespace)  mounts with mapped IDs
 init -> starter        Pty        the terminal of the process                         the pty's master
 starter -> init        Enter      the cgroup is made: enter it and go on
 init -> starter        Ready      all set; execve comes next
@@ -150,7 +150,9 @@ class CloseStdin(Struct, frozen=True, tag=True):
 
 
 class Mapped(Struct, frozen=True, tag=True):
-    pass
+    """``more`` follow: there are more mounts than descriptors fit in a message."""
+
+    more: bool = False
 
 
 class Begin(Struct, frozen=True, tag=True, kw_only=True):
@@ -345,9 +347,9 @@ def receive_from_init(channel: Socket) -> tuple[FromInit, list[int]]:
     return _decoders[FromInit].decode(raw), fds
 
 
-def receive_from_parent(channel: Socket) -> ToInit:
-    raw, _ = receive_raw(channel)
-    return _decoders[ToInit].decode(raw)  # type: ignore[no-any-return]
+def receive_from_parent(channel: Socket) -> tuple[ToInit, list[int]]:
+    raw, fds = receive_raw(channel)
+    return _decoders[ToInit].decode(raw), fds
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -20,7 +20,7 @@ import time
 from typing import NoReturn
 
 from pyker.errors import PykerError
-from pyker.libcontainer import cgroupmounts, credentials, handshake, namespaces, rootfs
+from pyker.libcontainer import cgroupmounts, credentials, handshake, mounts, namespaces, rootfs, usernamespace
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup
 from pyker.libcontainer.handshake import Failure, Socket
@@ -79,12 +79,14 @@ def _set_up(
 ) -> NoReturn:
     stages.enter("namespaces")
     own_user_namespace = "user" in spec.namespaces
-    for name in namespaces.FLAGS:
-        path = spec.namespaces.get(name)
-        if path and name != "pid":
-            namespaces.join(name, path)
-    if spec.namespaces.get("user") == "":
-        handshake.receive_from_parent(channel)
+    trees: list[int] = []
+    if usernamespace.own(spec):
+        trees = usernamespace.receive_trees(channel)
+    else:
+        for name in namespaces.FLAGS:
+            path = spec.namespaces.get(name)
+            if path and name != "pid":
+                namespaces.join(name, path)
     if own_user_namespace:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
@@ -92,11 +94,12 @@ def _set_up(
 
     stages.enter("rootfs")
     rootfs.isolate(spec.rootfs_propagation, spec.state_dir)
-    root = rootfs.open_root(spec)
+    root = rootfs.open_root(spec, trees.pop(0) if trees else -1)
+    made = dict(zip((mount for mount in spec.mounts if mount.fstype in mounts.BINDS), trees, strict=False))
 
     stages.enter("mounts")
     before, after = cgroupmounts.split(spec.mounts)
-    rootfs.perform_mounts(root, before, in_user_namespace=own_user_namespace)
+    rootfs.perform_mounts(root, before, in_user_namespace=own_user_namespace, trees=made)
 
     stages.enter("devices")
     if rootfs.has_own_dev(spec.mounts):
@@ -118,10 +121,10 @@ def _set_up(
             paths = cgroup.paths() if cgroup is not None else {}
             cgroupmounts.perform(root, mount, paths, spec.cgroup_path, own_namespace="cgroup" in spec.namespaces)
         else:
-            rootfs.perform_mounts(root, (mount,), in_user_namespace=own_user_namespace)
+            rootfs.perform_mounts(root, (mount,), in_user_namespace=own_user_namespace, trees=made)
 
     stages.enter("masks")
-    rootfs.write_sysctls(spec.sysctls)
+    rootfs.write_sysctls(usernamespace.left_sysctls(spec))
     rootfs.make_readonly(root, spec.readonly_paths)
     rootfs.mask(root, spec.masked_paths)
     if spec.readonly_rootfs:

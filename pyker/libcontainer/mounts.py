@@ -69,6 +69,7 @@ _ATTR = (
 )
 _BIND_FLAGS = sum(flag for flag, _ in _ATTR) | sc.MS_NOATIME | sc.MS_RELATIME | sc.MS_STRICTATIME
 _STATVFS_FLAGS = sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV | sc.MS_NOEXEC | sc.MS_NOATIME | sc.MS_NODIRATIME
+BINDS = ("bind", "rbind")
 _PAGE_BYTES = 4095
 """mount(2) takes one page of data, with its NUL."""
 
@@ -153,10 +154,16 @@ def make_target(root: int, path: str, create: str, *, symlinks: bool = True, _de
         os.close(parent)
 
 
-def perform(root: int, mount: Mount) -> None:
-    """Do one mount below ``root``. Raises OSError naming the call, InvalidParameter for what cannot be right."""
+def perform(root: int, mount: Mount, tree: int = -1) -> None:
+    """Do one mount below ``root``; ``tree`` is a bind's, if somebody else has made and dressed it.
+
+    Raises OSError naming the call, InvalidParameter for what cannot be right.
+    """
     options = parse(mount.options)
-    if mount.fstype in ("bind", "rbind"):
+    if tree >= 0:
+        _attach_below(root, mount, tree, None)
+        return
+    if mount.fstype in BINDS:
         options.recursive = options.recursive or mount.fstype == "rbind"
         bind(root, mount, options)
         return
@@ -181,30 +188,42 @@ def perform(root: int, mount: Mount) -> None:
 
 def bind(root: int, mount: Mount, options: Options) -> None:
     """Bind ``mount.source`` of the host below ``root``, complete with its flags before anyone can see it."""
-    flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if options.recursive else 0)
+    tree = open_source(mount.source, recursive=options.recursive)
     try:
-        if (pid := _process_in(mount.source)) is not None:
-            tree = open_foreign_tree(pid, mount.source.removeprefix(f"/proc/{pid}/root") or "/", flags)
-        else:
-            tree = sc.open_tree(sc.AT_FDCWD, mount.source, flags)
-    except FileNotFoundError as error:
-        raise InvalidParameter(
-            f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
-        ) from error
-    try:
-        create = mount.create
-        if create:
-            create = "dir" if stat.S_ISDIR(os.fstat(tree).st_mode) else "file"
-        target = make_target(root, mount.target, create)
-        try:
-            attach(tree, target, options)
-        except OSError as error:
-            error.filename = mount.target
-            raise
-        finally:
-            os.close(target)
+        _attach_below(root, mount, tree, options)
     finally:
         os.close(tree)
+
+
+def open_source(source: str, *, recursive: bool) -> int:
+    """A detached copy of what is at ``source``. Raises OSError, InvalidParameter if there is nothing."""
+    flags = sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if recursive else 0)
+    try:
+        if (pid := _process_in(source)) is not None:
+            return open_foreign_tree(pid, source.removeprefix(f"/proc/{pid}/root") or "/", flags)
+        return sc.open_tree(sc.AT_FDCWD, source, flags)
+    except FileNotFoundError as error:
+        raise InvalidParameter(
+            f'invalid mount config for type "bind": bind source path does not exist: {source}'
+        ) from error
+
+
+def _attach_below(root: int, mount: Mount, tree: int, options: Options | None) -> None:
+    """Attach ``tree`` at ``mount.target``; no ``options`` if it is dressed already."""
+    create = mount.create
+    if create:
+        create = "dir" if stat.S_ISDIR(os.fstat(tree).st_mode) else "file"
+    target = make_target(root, mount.target, create)
+    try:
+        if options is None:
+            attach_bare(tree, target)
+        else:
+            attach(tree, target, options)
+    except OSError as error:
+        error.filename = mount.target
+        raise
+    finally:
+        os.close(target)
 
 
 def _process_in(source: str) -> int | None:
@@ -247,18 +266,24 @@ def open_foreign_tree(pid: int, path: str, flags: int) -> int:
     return int(struct.unpack("i", ancillary[0][2])[0])
 
 
+def dress(tree: int, options: Options) -> None:
+    """Give a detached tree its flags and propagation. Raises OSError, ENOSYS before Linux 5.12."""
+    propagation = options.propagation or sc.MS_PRIVATE | sc.MS_REC
+    recursive = sc.AT_RECURSIVE if options.recursive else 0
+    if propagation & sc.MS_REC:
+        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, propagation=propagation & ~sc.MS_REC)
+    else:
+        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH, propagation=propagation)
+    if (options.set | options.clear) & _BIND_FLAGS:
+        attr_set, attr_clr = attributes(options)
+        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | recursive, attr_set=attr_set, attr_clr=attr_clr)
+
+
 def attach(tree: int, target: int, options: Options) -> None:
     """Give a detached tree its flags and propagation (private unless said otherwise), and attach it at ``target``."""
     propagation = options.propagation or sc.MS_PRIVATE | sc.MS_REC
-    recursive = sc.AT_RECURSIVE if options.recursive else 0
     try:
-        if propagation & sc.MS_REC:
-            sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, propagation=propagation & ~sc.MS_REC)
-        else:
-            sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH, propagation=propagation)
-        if (options.set | options.clear) & _BIND_FLAGS:
-            attr_set, attr_clr = attributes(options)
-            sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | recursive, attr_set=attr_set, attr_clr=attr_clr)
+        dress(tree, options)
         attach_bare(tree, target)
     except OSError as error:
         if error.errno != errno.ENOSYS:
@@ -294,7 +319,7 @@ def attributes(options: Options) -> tuple[int, int]:
 def mount_root(mount: Mount, at: str) -> None:
     """Mount a container's root file system at ``at``, a folder of the host; seen in this mount namespace only."""
     options = parse(mount.options)
-    if mount.fstype in ("bind", "rbind"):
+    if mount.fstype in BINDS:
         recursive = mount.fstype == "rbind" or options.recursive
         tree = sc.open_tree(sc.AT_FDCWD, mount.source, sc.OPEN_TREE_CLONE | (sc.AT_RECURSIVE if recursive else 0))
         try:

@@ -50,17 +50,28 @@ def _mount_point_of(path: str) -> str:
     return max(points, key=len)
 
 
-def open_root(spec: ContainerSpec) -> int:
-    """Mount the root file system over the state folder (here only) and return an O_PATH descriptor of it."""
-    mounts.mount_root(spec.rootfs, spec.state_dir)
+def open_root(spec: ContainerSpec, tree: int = -1) -> int:
+    """Mount the root file system over the state folder (here only) and return an O_PATH descriptor of it.
+
+    ``tree`` is the root file system, if somebody else has made it.
+    """
+    if tree >= 0:
+        target = os.open(spec.state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        mounts.attach_bare(tree, target)
+        os.close(target)
+        os.close(tree)
+    else:
+        mounts.mount_root(spec.rootfs, spec.state_dir)
     return os.open(spec.state_dir, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def perform_mounts(root: int, wanted: tuple[Mount, ...], *, in_user_namespace: bool) -> None:
-    """Perform mounts in order."""
+def perform_mounts(
+    root: int, wanted: tuple[Mount, ...], *, in_user_namespace: bool, trees: dict[Mount, int] | None = None
+) -> None:
+    """Perform mounts in order; of some there are ``trees`` already."""
     for mount in wanted:
         try:
-            mounts.perform(root, mount)
+            mounts.perform(root, mount, trees.pop(mount, -1) if trees else -1)
         except PermissionError:
             # In a user namespace sysfs needs a network namespace that it owns: show the host's, read-only.
             if not (in_user_namespace and mount.fstype == "sysfs"):

@@ -19,10 +19,10 @@ import time
 from typing import NoReturn
 
 from pyker.errors import PykerError, SystemFailure, Unavailable
-from pyker.libcontainer import handshake, init, namespaces, netns, rehearsal, setns, statefiles
+from pyker.libcontainer import handshake, init, namespaces, netns, rehearsal, setns, statefiles, usernamespace
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
-from pyker.libcontainer.handshake import Begin, Created, Enter, Exec, Failure, Mapped, Pty, Ready, Run, Socket, Started
+from pyker.libcontainer.handshake import Begin, Created, Enter, Exec, Failure, Pty, Ready, Run, Socket, Started
 from pyker.libcontainer.spec import ProcessSpec
 
 TAKEN, DAEMON_GONE = b"t", b"g"
@@ -60,6 +60,9 @@ class Starter:
                 os.close(os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
             ours, theirs = handshake.pair()
             self._cgroup = cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
+            if usernamespace.own(spec):
+                usernamespace.enter_shared(spec)
+                usernamespace.give((self._child_ends or ())[1:], spec.uid_mappings, spec.gid_mappings)
             if spec.namespaces.get("pid"):
                 # Counts for children only: we stay outside.
                 namespaces.join("pid", spec.namespaces["pid"])
@@ -70,10 +73,9 @@ class Starter:
             self._close_child_ends()
             if request.announce:
                 handshake.send(self._control, Created(pid))
-            if spec.namespaces.get("user") == "":
-                namespaces.write_mappings(pid, spec.uid_mappings, spec.gid_mappings)
+            if usernamespace.own(spec):
                 with contextlib.suppress(Unavailable):
-                    handshake.send(ours, Mapped())
+                    usernamespace.map_and_tell(spec, pid, ours)
             if cgroup is not None:
                 cgroup.create(spec.resources)
                 if "user" in spec.namespaces:

@@ -14,7 +14,8 @@ class Mount:
     noexec, strictatime, rbind, rslave, ...) and the file system's own data (``size=65536k``, ``lowerdir=...``).
     ``create`` says what to make at a missing target: "dir", "file" or "" for neither. ``workdir`` is the folder on the
     host to be in during the call, for options that hold relative paths (overlayfs data is limited to one page); "" for
-    wherever one is.
+    wherever one is. ``idmap`` shows the owners of a bind's files, or of an overlay's layers, as the container's user
+    namespace numbers them.
     """
 
     target: str
@@ -23,3 +24,4 @@ class Mount:
     options: tuple[str, ...] = ()
     create: str = "dir"
     workdir: str = ""
+    idmap: bool = False

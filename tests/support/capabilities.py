@@ -64,8 +64,20 @@ def _library(name: str) -> bool:
     return True
 
 
+def _idmapped_mounts() -> bool:
+    """On the file system that tests write to, with an overlay above."""
+    import subprocess
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        program = [sys.executable, "-m", "pyker.libcontainer.idmap", folder, "100000", "100000", "overlay"]
+        return subprocess.run(program, capture_output=True, check=False).returncode == 0
+
+
 _PROBES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
+    "idmapped-mounts": _idmapped_mounts,
     "overlay": lambda: _filesystem("overlay"),
     "btrfs": lambda: _filesystem("btrfs"),
     "loop": lambda: os.path.exists("/dev/loop-control"),
