@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pyker.container.store import ContainerStore
 from pyker.container.volumes import VolumeStore
-from pyker.daemon import host
+from pyker.daemon import host, userns
 from pyker.daemon.attach import AttachHandlers
 from pyker.daemon.cgroupparent import cgroup_parent
 from pyker.daemon.containers import ContainerHandlers
@@ -122,6 +122,8 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
     engine = Engine(Journal(os.path.join(journal_folder, "jobs.db")))
     graph = Graph(options.data_root, graphdrivers.select(options.data_root, options.storage_driver))
     engine.on_shutdown(graph.close)
+    remap = userns.read(options.userns_remap)
+    userns.require(remap, options.data_root, overlay=graph.driver.whiteout_style() == "overlay")
     driver = execdrivers.select(options.exec_driver, launcher, options.exec_root)
     engine.on_shutdown(driver.close)
     networks = Networks(
@@ -133,7 +135,7 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
     engine.on_shutdown(networks.close)
     parts = _containers(engine, graph, options)
     engine.on_shutdown(parts.exits.close)
-    specs = Specs(_spec_options(options), parts.store.get)
+    specs = Specs(_spec_options(options, remap), parts.store.get)
     _register_containers(engine, parts, graph, driver, specs, networks, options)
     _register_images(engine, parts, graph, options)
     _register_system(engine, parts, graph, driver, networks, options)
@@ -341,7 +343,7 @@ def _bridge_options(options: Options) -> BridgeOptions:
     )
 
 
-def _spec_options(options: Options) -> SpecOptions:
+def _spec_options(options: Options, remap: userns.Remap) -> SpecOptions:
     limits = [parse_ulimit(text) for text in options.default_ulimit]
     cache = os.path.join(options.data_root, "seccomp")
     os.makedirs(cache, mode=0o700, exist_ok=True)
@@ -349,4 +351,5 @@ def _spec_options(options: Options) -> SpecOptions:
         cgroup_parent=cgroup_parent(options),
         default_ulimits=tuple(Ulimit(name=name, soft=soft, hard=hard) for name, soft, hard in limits),
         seccomp_cache=cache,
+        remap=remap,
     )

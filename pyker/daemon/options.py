@@ -53,6 +53,7 @@ class Options:
     ip_forward: bool = True
     iptables: bool = True
     userland_proxy: bool = True
+    userns_remap: str = ""
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_download_attempts: int = 5

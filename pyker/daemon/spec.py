@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from msgspec import UNSET
 
 from pyker.container.record import Container
-from pyker.daemon import spec_checks, spec_log, spec_mounts, spec_process, spec_resources, spec_security
+from pyker.daemon import spec_checks, spec_log, spec_mounts, spec_process, spec_resources, spec_security, userns
 from pyker.errors import Conflict, InvalidParameter, NotFound, PykerError
 from pyker.graphdriver.base import RootfsSpec
 from pyker.jobs.containers import CreateExec
@@ -40,6 +40,7 @@ class SpecOptions:
     no_new_privileges: bool = False
     seccomp_cache: str = ""
     seccomp_profile: str = ""
+    remap: userns.Remap = userns.UNMAPPED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,7 @@ class Specs:
                     self._lookup(name)
                 except NotFound as error:
                     raise InvalidParameter(f"No such container: {name}") from error
+        self._options.remap.check(host)
         return spec_checks.validate(config, host)
 
     def warm(self) -> None:
@@ -124,13 +126,15 @@ def build_spec(
     process, process_warnings = spec_process.container_process(container, security, options)
     resources, nodes, resource_warnings = spec_resources.build(container)
     init_mounts = spec_process.init_mounts(host, options)
+    remapped = options.remap.applies(host)
+    namespaces = _namespaces(host, netns_path, lookup)
     spec = ContainerSpec(
         id=container.id,
         state_dir=state_dir,
-        rootfs=rootfs.mount,
+        rootfs=replace(rootfs.mount, idmap=remapped),
         mounts=(*mounts.mounts, *init_mounts),
         process=process,
-        namespaces=_namespaces(host, netns_path, lookup),
+        namespaces={"user": "", **namespaces} if remapped else namespaces,
         hostname="" if host.uts_mode == "host" else _hostname(container, lookup),
         domainname="" if host.uts_mode == "host" else config.domainname,
         readonly_rootfs=host.readonly_rootfs,
@@ -139,6 +143,8 @@ def build_spec(
         masked_paths=security.masked_paths,
         readonly_paths=security.readonly_paths,
         sysctls=_sysctls(host, netns_path),
+        uid_mappings=options.remap.uid_mappings if remapped else (),
+        gid_mappings=options.remap.gid_mappings if remapped else (),
         cgroup_path=cgroup_path(container, options),
         resources=resources,
         log=spec_log.build(container),

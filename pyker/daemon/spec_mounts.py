@@ -128,7 +128,7 @@ def _files(container: Container) -> list[Mount]:
         ("/etc/hosts", container.hosts_path),
     )
     return [
-        Mount(target=target, fstype="bind", source=source, options=("bind", "rprivate"), create="file")
+        Mount(target=target, fstype="bind", source=source, options=("bind", "rprivate"), create="file", idmap=True)
         for target, source in paths
         if source
     ]
@@ -146,7 +146,9 @@ def _user(point: MountPoint, request: MountRequest | None) -> Mount:
     source = point.source
     if request is not None and request.volume_options is not None and request.volume_options.subpath:
         source = _subpath(source, request.volume_options.subpath)
-    return Mount(target=point.destination, fstype="bind", source=source, options=tuple(options))
+    # A volume is the engine's, and in a user namespace its root owns it; what else is bound belongs to whom it says.
+    mine = point.type == "volume"
+    return Mount(target=point.destination, fstype="bind", source=source, options=tuple(options), idmap=mine)
 
 
 def _subpath(source: str, subpath: str) -> str:

@@ -22,6 +22,7 @@ from pyker.engine.job import JobContext, JobRecord
 from pyker.errors import NotSupported
 from pyker.graph.graph import Graph
 from pyker.jobs.system import Info, ListJobs, SystemInfo, Version, VersionInfo
+from pyker.libcontainer import apparmor
 from pyker.libcontainer.cgroups.layout import layout
 from pyker.libcontainer.cgroups.support import Support, supported
 from pyker.server.listener import is_loopback
@@ -139,7 +140,7 @@ class SystemHandlers:
             "ContainerdCommit": {"ID": "", "Expected": ""},
             "RuncCommit": {"ID": pyker.__version__, "Expected": pyker.__version__},
             "InitCommit": {"ID": pyker.__version__, "Expected": pyker.__version__},
-            "SecurityOptions": _security_options(),
+            "SecurityOptions": _security_options(remapped=bool(options.userns_remap)),
             "ProductLicense": "",
             "DefaultAddressPools": [],
             "CDISpecDirs": [],
@@ -234,14 +235,16 @@ def python_version() -> str:
     return f"{platform.python_implementation().lower()}{platform.python_version()}"
 
 
-def _security_options() -> list[str]:
+def _security_options(*, remapped: bool) -> list[str]:
     options = []
     if os.path.exists("/proc/sys/kernel/seccomp"):
         options.append("name=seccomp,profile=builtin")
-    if os.path.isdir("/sys/kernel/security/apparmor"):
+    if apparmor.enabled():
         options.append("name=apparmor")
     if os.path.exists("/proc/self/ns/cgroup") and layout_version() == 2:
         options.append("name=cgroupns")
+    if remapped:
+        options.append("name=userns")
     return options
 
 

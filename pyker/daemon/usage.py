@@ -39,6 +39,7 @@ _HELP = {
     "ip-forward": "Switch the kernel's forwarding on (default true)",
     "iptables": "Write firewall rules, in a table of our own (default true)",
     "userland-proxy": "Serve published ports on loopback (default true)",
+    "userns-remap": "User whose subordinate IDs containers have: default, USER[:GROUP] or UID[:GID]",
     "max-concurrent-downloads": "Layers fetched at once in one pull (default 3)",
     "max-concurrent-uploads": "Layers sent at once in one push (default 5)",
     "max-download-attempts": "Tries for each layer (default 5)",

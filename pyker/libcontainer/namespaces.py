@@ -49,6 +49,12 @@ def join(name: str, path: str) -> None:
         ) from error
 
 
+def read_mappings(pid: int, name: str) -> tuple[IdMapping, ...]:
+    """The lines of ``uid_map`` or ``gid_map``, as this process sees them."""
+    with open(f"/proc/{pid}/{name}", encoding="ascii") as file:
+        return tuple(IdMapping(*map(int, line.split())) for line in file)
+
+
 def write_mappings(pid: int, uid_mappings: tuple[IdMapping, ...], gid_mappings: tuple[IdMapping, ...]) -> None:
     """Map the IDs of the user namespace that ``pid`` was born in; the caller is outside. Source: user_namespaces(7)."""
     for name, mappings in (("uid_map", uid_mappings), ("gid_map", gid_mappings)):

@@ -62,6 +62,7 @@ class Starter:
             self._cgroup = cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
             if usernamespace.own(spec):
                 usernamespace.enter_shared(spec)
+                usernamespace.set_oom_score_adj(spec.process)
                 usernamespace.give((self._child_ends or ())[1:], spec.uid_mappings, spec.gid_mappings)
             if spec.namespaces.get("pid"):
                 # Counts for children only: we stay outside.
@@ -129,6 +130,9 @@ class Starter:
             ours, theirs = handshake.pair()
             target = setns.open_target(request)
             cgroup = open_cgroup(request.cgroup_path) if request.cgroup_path else None
+            if "user" in request.namespaces:
+                usernamespace.set_oom_score_adj(request.process)
+                usernamespace.give_like((self._child_ends or ())[1:], request.pid)
             if "pid" in request.namespaces:
                 sc.setns(target, sc.CLONE_NEWPID)
             pid, self._pidfd = _clone(sc.CLONE_PARENT, cgroup)

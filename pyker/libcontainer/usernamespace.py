@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from pyker.libcontainer import handshake, namespaces, rootfs
 from pyker.libcontainer.handshake import Mapped, Socket
-from pyker.libcontainer.spec import ContainerSpec, IdMapping
+from pyker.libcontainer.spec import ContainerSpec, IdMapping, ProcessSpec
 
 _AT_ONCE = 60
 """Descriptors that travel in one message."""
@@ -49,6 +49,21 @@ def give(fds: Iterable[int], uid_mappings: tuple[IdMapping, ...], gid_mappings: 
     uid, gid = outside(uid_mappings), outside(gid_mappings)
     for fd in fds:
         os.fchown(fd, uid, gid)
+
+
+def give_like(fds: Iterable[int], pid: int) -> None:
+    """``give`` to the root of the user namespace that ``pid`` is in."""
+    give(fds, namespaces.read_mappings(pid, "uid_map"), namespaces.read_mappings(pid, "gid_map"))
+
+
+def set_oom_score_adj(process: ProcessSpec) -> None:
+    """Of this process; the one that it clones next inherits it."""
+    if process.oom_score_adj is not None:
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(process.oom_score_adj).encode())
+        finally:
+            os.close(fd)
 
 
 def map_and_tell(spec: ContainerSpec, pid: int, channel: Socket) -> None:
