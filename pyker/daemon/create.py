@@ -231,8 +231,6 @@ def _endpoints(host_config: HostConfig, networking: NetworkingConfig) -> dict[st
 def _hostname(config: ContainerConfig, host_config: HostConfig, container_id: ContainerId) -> str:
     mode = network_name(host_config.network_mode)
     if mode.startswith("container:"):
-        if config.hostname:
-            raise InvalidParameter("conflicting options: hostname and the network mode")
         return ""
     if config.hostname:
         return config.hostname

@@ -78,7 +78,10 @@ class NetworkHandlers:
 
     def inspect(self, job: InspectNetwork, ctx: JobContext) -> NetworkView:
         """Raises NotFound."""
-        return self._view(self._networks.get(job.network))
+        network = self._networks.get(job.network)
+        if job.scope not in ("", network.scope):
+            raise NotFound(f"network {job.network} not found")
+        return self._view(network)
 
     def create(self, job: CreateNetwork, ctx: JobContext) -> NetworkId:
         """Raises Conflict for a name in use, Forbidden for addresses in use or a predefined name."""
@@ -117,6 +120,12 @@ class NetworkHandlers:
         for name, endpoint in request.endpoints.items():
             if name in (*PREDEFINED, "default"):
                 _check_predefined(endpoint)
+            elif _has_address(endpoint) and self._networks.get(name).pool_chosen:
+                raise InvalidParameter(
+                    "user specified IP address is supported only when connecting to networks with user configured"
+                    " subnets",
+                    hint="make the network with --subnet",
+                )
         sandbox = self._networks.allocate(request)
         for endpoint in sandbox.endpoints.values():
             self._tell("connect", self._networks.get(endpoint.network_id), container.id)
@@ -196,11 +205,15 @@ def _request(container: Container, mode: str) -> SandboxRequest:
 
 def _check_predefined(endpoint: EndpointSettings) -> None:
     """Refuse, in the reference's words, what only networks of the user's own can do."""
-    fixed = endpoint.ipam_config
-    if fixed is not None and (fixed.ipv4_address or fixed.ipv6_address):
+    if _has_address(endpoint):
         raise InvalidParameter("user specified IP address is supported on user defined networks only")
     if endpoint.aliases:
         raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
+
+
+def _has_address(endpoint: EndpointSettings) -> bool:
+    fixed = endpoint.ipam_config
+    return fixed is not None and bool(fixed.ipv4_address or fixed.ipv6_address)
 
 
 def _is_live(container: Container) -> bool:

@@ -34,6 +34,7 @@ def validate(config: ContainerConfig, host: HostConfig) -> tuple[str, ...]:
     _check_config(config)
     _check_modes(host)
     _check_network(config, host)
+    _check_shared_network(config, host)
     _check_security(host)
     warnings = list(check_resources(host))
     if host.network_mode == "host" and host.port_bindings:
@@ -131,6 +132,29 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _check_shared_network(config: ContainerConfig, host: HostConfig) -> None:
+    """What belongs to the owner of a network and not to who shares it."""
+    shared = host.network_mode.startswith("container:")
+    links = "can't be used with links. This would result in undefined behavior"
+    mac_address = "" if config.mac_address is UNSET else config.mac_address
+    exposed = {} if config.exposed_ports is UNSET else config.exposed_ports
+    for wrong, what in (
+        (shared and config.hostname, "hostname and the network mode"),
+        (shared and host.links, f"container type network {links}"),
+        (host.network_mode == "host" and host.links, f"host type networking {links}"),
+        (shared and host.dns, "dns and the network mode"),
+        (shared and host.extra_hosts, "custom host-to-IP mapping and the network mode"),
+        ((shared or host.network_mode == "host") and mac_address, "mac-address and the network mode"),
+        (
+            shared and (host.port_bindings or host.publish_all_ports),
+            "port publishing and the container type network mode",
+        ),
+        (shared and exposed, "port exposing and the container type network mode"),
+    ):
+        if wrong:
+            raise InvalidParameter(f"conflicting options: {what}")
 
 
 _IPC_SYSCTLS = frozenset(

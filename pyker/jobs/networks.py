@@ -29,10 +29,11 @@ class ListNetworks(Job[tuple[NetworkView, ...]]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectNetwork(Job[NetworkView]):
-    """By ID, name or unique prefix of an ID."""
+    """By ID, name or unique prefix of an ID; a ``scope`` that is not its own finds nothing."""
 
     name: ClassVar[str] = "network_inspect"
     network: str
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

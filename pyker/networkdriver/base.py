@@ -78,7 +78,7 @@ class IpamPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network as stored. ``created`` is RFC 3339, UTC."""
+    """A network as stored. ``created`` is RFC 3339, UTC. ``pool_chosen``: nobody asked for these addresses."""
 
     id: NetworkId
     name: str
@@ -91,6 +91,7 @@ class Network:
     ipam_driver: str = "default"
     ipam_options: dict[str, str] = field(default_factory=dict)
     pools: tuple[IpamPool, ...] = ()
+    pool_chosen: bool = False
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
 

@@ -244,6 +244,7 @@ class Networks:
         if len(pools) > 1:
             raise InvalidParameter("a bridge network has one IPv4 subnet")
         bridges = self._bridge_driver()
+        chosen_here = not pools and bridges is not None
         if not pools and bridges is not None:
             chosen = choose_pool([*self._ipam.subnets(), *bridges.busy_subnets(besides="")])
             pools = (parse_pool(IpamPool(subnet=str(chosen))),)
@@ -253,6 +254,7 @@ class Networks:
             created=wanted.created or now(),
             driver=driver.name,
             pools=pools,
+            pool_chosen=chosen_here,
         )
         self._firewall.start()
         self._store.put_network(network)

@@ -49,6 +49,9 @@ class NetworkRequest(Wire, frozen=True):
     labels: dict[str, str] | None = None
 
 
+# What this one parameter may be, unlike every other flag; what a swarm would add to the answer is not there.
+_GO_BOOLEANS = ("", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False")
+
 _request = Decoder(NetworkRequest, name="NetworkCreateRequest")
 
 
@@ -93,7 +96,12 @@ def list_all(call: Call) -> Reply:
 
 
 def inspect(call: Call) -> Reply:
-    return json_reply(network(call.run(InspectNetwork(network=call["name"])), with_containers=True))
+    verbose = call.text("verbose")
+    if verbose not in _GO_BOOLEANS:
+        words = f'strconv.ParseBool: parsing "{verbose}": invalid syntax'
+        raise InvalidParameter(f"invalid value for verbose: {verbose}: {words}")
+    view = call.run(InspectNetwork(network=call["name"], scope=call.text("scope")))
+    return json_reply(network(view, with_containers=True))
 
 
 ROUTES = [
