@@ -20,6 +20,7 @@ from tests.support.compare import Comparison, Side
 from tests.support.engines import Engine, Output
 from tests.support.recorder import Recorder
 from tests.support.registry import Registry
+from tests.support.residue import Watch
 from tests.support.results import FACT
 
 _numbers = itertools.count()
@@ -63,6 +64,7 @@ class Running:
         self._folder = folder
         self._started: dict[str, Side] = {}
         self.facts: dict[str, str] = {}
+        self.watches: dict[str, Watch] = {}
 
     def start(self, kind: str, role: str = "") -> Side:
         """The engine ``kind``; a ``role`` makes it another one than the one without. Skips what cannot be here."""
@@ -86,6 +88,10 @@ class Running:
                 raise
             self._started[name] = Side(made, shelf)
             self._learn(kind, made)
+            # Some things are made by the first container and stay.
+            for flags in (["-p", "80"], ["--network", "host"], ["--network", "none"]):
+                made.docker("run", "--rm", *flags, shelf.busybox, "true", check=True)
+            self.watches[name] = Watch(made)
         return self._started[name]
 
     def _learn(self, kind: str, engine: Engine) -> None:
@@ -95,6 +101,8 @@ class Running:
 
     def stop(self) -> None:
         """End them all."""
+        for watch in self.watches.values():
+            watch.close()
         for engine, shelf in self._started.values():
             assert isinstance(shelf, Shelf)
             shelf.registry.close()
@@ -124,13 +132,29 @@ def facts(request: pytest.FixtureRequest) -> Iterator[None]:
         request.node.user_properties.extend((FACT + name, value) for name, value in known.items())
 
 
+@pytest.fixture(autouse=True)
+def no_residue(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test leaves behind fails it. Torn down after all that the test asked for."""
+    yield
+    if "running" in request.fixturenames:
+        watches = request.getfixturevalue("running").watches
+        left = {name: leaks for name, watch in watches.items() if (leaks := watch.settle())}
+        if left:
+            pytest.fail(
+                "\n".join(f"left behind on {name}: {each}" for name, leaks in left.items() for each in leaks),
+                pytrace=False,
+            )
+
+
 @pytest.fixture
 def compare(engine: Engine, running: Running) -> Iterator[Comparison]:
     """The reference engine and the engine under test, to be asked the same.
 
     The reference is another dockerd than the one under test, which shows that what the comparison leaves out is enough.
     """
-    comparison = Comparison(running.start("docker", "reference"), running.start(engine.kind), f"c{next(_numbers)}")
+    comparison = Comparison(
+        running.start("docker", "reference"), running.start(engine.specification), f"c{next(_numbers)}"
+    )
     yield comparison
     comparison.close()
 
@@ -138,7 +162,7 @@ def compare(engine: Engine, running: Running) -> Iterator[Comparison]:
 @pytest.fixture
 def shelf(engine: Engine, running: Running) -> Shelf:
     """Images for the engine under test."""
-    found = running.start(engine.kind).shelf
+    found = running.start(engine.specification).shelf
     assert isinstance(found, Shelf)
     return found
 
