@@ -66,6 +66,7 @@ def secure(certificates: Path) -> Iterator[FakeDaemon]:
 BOTH = ["pyker", pytest.param("docker", marks=pytest.mark.requires("docker-cli"))]
 
 
+@pytest.mark.claim("client-tls-flags", "client-tls-secures")
 @pytest.mark.requires("openssl")
 @pytest.mark.parametrize("client", BOTH)
 def test_tls_with_certificates_from_the_environment_or_from_flags(
@@ -113,6 +114,7 @@ def test_a_stream_over_tls_survives_the_end_of_its_input(secure: FakeDaemon, cer
     assert (told.code, len(told.out), told.err) == (3, 32 * 65536, "") and received == [sent]
 
 
+@pytest.mark.claim("client-tcp")
 def test_tcp_without_tls() -> None:
     with FakeDaemon(tcp=True) as fake:
         fake.on("GET", "/containers/json", answer([]))
@@ -120,6 +122,7 @@ def test_tcp_without_tls() -> None:
         assert run_client("pyker", "", ["-H", fake.host.removeprefix("tcp://"), "ps", "-q"]).code == 0
 
 
+@pytest.mark.claim("client-fd")
 def test_an_inherited_socket(tmp_path: Path) -> None:
     with FakeDaemon(str(tmp_path / "s")) as fake:
         fake.on("GET", "/containers/json", answer([]))

@@ -68,6 +68,7 @@ def test_pings_on_one_connection_all_get_the_same_answer(api: Api) -> None:
         assert wire.request("GET", "/_ping").body == b"OK"
 
 
+@pytest.mark.claim("rule-keep-alive")
 def test_pipelined_requests_are_answered_in_order(api: Api) -> None:
     api.record(Version, INFO)
     with api.connect() as wire:
@@ -195,6 +196,7 @@ def test_options_and_double_slashes(api: Api) -> None:
 # Bodies.
 
 
+@pytest.mark.claim("rule-chunked-bodies")
 def test_chunked_bodies_are_read_as_they_come(api: Api) -> None:
     api.on(ImportImage, lambda job, ctx: f"sha256:{len(ctx.stdio.stdin().read())}")
     with api.connect() as wire:
@@ -220,6 +222,7 @@ def test_reads_give_exactly_what_was_asked_for(api: Api) -> None:
     assert sizes == [100_000, 100_000, 50_001]
 
 
+@pytest.mark.claim("rule-chunked-bodies")
 def test_a_client_that_asks_before_it_sends_is_told_to_go_on_only_if_the_body_is_wanted(api: Api) -> None:
     created = api.record(CreateContainer, ContainerCreated(id="ab" * 32))  # type: ignore[arg-type]
     body = b'{"Image":"bb:1"}'
@@ -325,6 +328,7 @@ def test_byte_counts_are_told_at_most_ten_times_a_second_and_ends_always(api: Ap
     assert records[-2]["progressDetail"]["current"] == 100_000
 
 
+@pytest.mark.claim("rule-wait-header")
 def test_wait_sends_its_head_before_the_result(api: Api) -> None:
     exited = threading.Event()
 
@@ -343,6 +347,7 @@ def test_wait_sends_its_head_before_the_result(api: Api) -> None:
         assert wire.request("GET", "/_ping").body == b"OK"
 
 
+@pytest.mark.claim("rule-disconnect")
 @pytest.mark.parametrize("half_close", [True, False])
 def test_a_client_that_leaves_cancels_a_job_that_ends_with_it(api: Api, half_close: bool) -> None:
     cancelled = threading.Event()
@@ -367,6 +372,7 @@ def test_a_client_that_leaves_cancels_a_job_that_ends_with_it(api: Api, half_clo
     wire.sock.close()
 
 
+@pytest.mark.claim("rule-disconnect")
 def test_a_client_that_leaves_does_not_cancel_a_stop(api: Api) -> None:
     inside, go_on, outcome = threading.Event(), threading.Event(), []
     done = threading.Event()
@@ -564,6 +570,7 @@ def test_the_environment_says_which_version_was_asked_for(api: Api) -> None:
     assert seen == [{"api_version": "1.41", "user_agent": "test/1"}]
 
 
+@pytest.mark.claim("server-accepts-many")
 def test_many_clients_at_once(api: Api) -> None:
     api.record(Version, INFO)
     wrong: list[object] = []

@@ -28,6 +28,7 @@ def _open(host: str, *, group: str = "") -> None:
         listener.close()
 
 
+@pytest.mark.claim("rule-socket", "client-unix")
 def test_a_unix_socket_is_for_its_owner_and_group(api: Api) -> None:
     mode = os.stat(api.path).st_mode
     assert stat.S_ISSOCK(mode)
@@ -157,6 +158,7 @@ def test_a_client_with_a_certificate_is_known_by_its_name(tls_api: Api, authorit
     assert actors == ["cn=alice"]
 
 
+@pytest.mark.claim("client-tls-secures", "rule-socket")
 @needs_openssl
 def test_a_client_without_a_certificate_gets_nothing(tls_api: Api, authority: Authority) -> None:
     with socket.create_connection(("127.0.0.1", _port(tls_api)), TIMEOUT_S) as sock:
@@ -167,6 +169,7 @@ def test_a_client_without_a_certificate_gets_nothing(tls_api: Api, authority: Au
                 raise ConnectionResetError
 
 
+@pytest.mark.claim("client-tls-secures")
 @needs_openssl
 def test_a_certificate_of_another_authority_gets_nothing(tls_api: Api, authority: Authority, tmp_path: Path) -> None:
     stranger = Authority(tmp_path / "other")
@@ -300,6 +303,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.claim("client-fd", "rule-socket")
 @pytest.mark.parametrize(
     ("host", "reached"),
     [

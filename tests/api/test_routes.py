@@ -78,6 +78,7 @@ def _container(**changes: Any) -> Container:
     return Container(**values | changes)
 
 
+@pytest.mark.claim("summary-handler-makes-job", "server-calls-handler")
 @pytest.mark.parametrize(
     ("request_line", "job"),
     [
@@ -535,6 +536,7 @@ def test_auth(api: Api) -> None:
     assert seen == [Auth(username="me", password="p", server_address="r.example")]
 
 
+@pytest.mark.claim("engine-runs-jobs", "job-name", "job-arguments", "job-status")
 def test_jobs(api: Api) -> None:
     def list_jobs(job: ListJobs, ctx: JobContext) -> Any:
         return () if job.tree == "nosuch" else api.engine.running()

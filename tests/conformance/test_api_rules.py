@@ -9,6 +9,7 @@ import pytest
 from tests.support.engines import Engine
 
 
+@pytest.mark.claim("GET /_ping", "rule-ping-headers", "daemon-serves")
 def test_ping_answers_with_its_headers(engine: Engine) -> None:
     reply = engine.request("GET", "/_ping")
     assert (reply.status, reply.body) == (200, b"OK")
@@ -18,11 +19,15 @@ def test_ping_answers_with_its_headers(engine: Engine) -> None:
     assert "api-version" in reply.headers
 
 
+@pytest.mark.claim("HEAD /_ping", "rule-ping-headers")
 def test_head_ping_has_no_body(engine: Engine) -> None:
     reply = engine.request("HEAD", "/_ping")
     assert (reply.status, reply.body, reply.headers["content-length"]) == (200, b"", "0")
 
 
+@pytest.mark.claim(
+    "rule-unknown-route", "server-finds-item", "server-route-item", "summary-router-judges-method", "break-status-words"
+)
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/nosuch"), ("POST", "/containers/json"), ("GET", "/v1.41/nosuch")]
 )
@@ -32,6 +37,7 @@ def test_unknown_path_or_method_is_404(engine: Engine, method: str, path: str) -
     assert reply.headers["content-type"] == "application/json"
 
 
+@pytest.mark.claim("rule-version-too-new")
 def test_version_that_is_too_new(engine: Engine) -> None:
     reply = engine.request("GET", "/v1.99/version")
     value: Any = reply.json()
@@ -39,6 +45,7 @@ def test_version_that_is_too_new(engine: Engine) -> None:
     assert value["message"].startswith("client version 1.99 is too new. Maximum supported API version is 1.")
 
 
+@pytest.mark.claim("rule-version-too-old")
 def test_version_that_is_too_old(engine: Engine) -> None:
     reply = engine.request("GET", "/v1.1/version")
     assert reply.status == 400
@@ -46,6 +53,7 @@ def test_version_that_is_too_old(engine: Engine) -> None:
     assert b"please upgrade your client to a newer version" in reply.body
 
 
+@pytest.mark.claim("rule-headers", "rule-path-versions")
 def test_headers_on_every_reply(engine: Engine) -> None:
     for path in ("/v1.41/version", "/v1.41/containers/json", "/v1.41/containers/nosuch/json"):
         headers = engine.request("GET", path).headers
@@ -54,17 +62,20 @@ def test_headers_on_every_reply(engine: Engine) -> None:
         assert headers["api-version"].startswith("1.")
 
 
+@pytest.mark.claim("rule-no-swarm")
 def test_swarm_is_503(engine: Engine) -> None:
     reply = engine.request("GET", "/nodes")
     value: Any = reply.json()
     assert reply.status == 503 and value["message"].startswith("This node is not a swarm manager.")
 
 
+@pytest.mark.claim("GET /plugins", "rule-plugins-none")
 def test_plugins_are_none(engine: Engine) -> None:
     reply = engine.request("GET", "/plugins")
     assert (reply.status, reply.json()) == (200, [])
 
 
+@pytest.mark.claim("GET /version", "rule-version-fields")
 def test_version_has_what_clients_read(engine: Engine) -> None:
     value: Any = engine.request("GET", "/version").json()
     assert {"Platform", "Components", "Version", "ApiVersion", "MinAPIVersion", "GitCommit", "GoVersion", "Os", "Arch",
@@ -72,11 +83,13 @@ def test_version_has_what_clients_read(engine: Engine) -> None:
     assert value["Components"][0]["Name"] == "Engine"
 
 
+@pytest.mark.claim("overview-client-and-server", "overview-two-ends", "shape-version")
 def test_docker_version_prints_both_ends(engine: Engine) -> None:
     out = engine.docker("version", check=True).out
     assert "Server" in out and " Engine:" in out and "API version:" in out
 
 
+@pytest.mark.claim("info-root-dir", "info-storage-driver", "shape-info", "GET /info")
 def test_docker_info_prints_the_documents_lines(engine: Engine) -> None:
     out = engine.docker("info", check=True).out
     assert " Storage Driver: overlay2\n" in out
@@ -85,6 +98,7 @@ def test_docker_info_prints_the_documents_lines(engine: Engine) -> None:
     assert "   Profile: " in out and " OSType: linux" in out
 
 
+@pytest.mark.claim("GET /info", "engine-keeps-containers")
 def test_info_counts_containers(engine: Engine, busybox: str, name: str) -> None:
     before: Any = engine.request("GET", "/info").json()
     engine.docker("create", "--name", name, busybox, check=True)
@@ -93,6 +107,7 @@ def test_info_counts_containers(engine: Engine, busybox: str, name: str) -> None
     assert after["ContainersStopped"] == before["ContainersStopped"] + 1
 
 
+@pytest.mark.claim("GET /networks", "rule-network-predefined")
 def test_networks_has_the_three(engine: Engine) -> None:
     value: Any = engine.request("GET", "/networks").json()
     found = {(row["Name"], row["Driver"]) for row in value}
@@ -101,6 +116,7 @@ def test_networks_has_the_three(engine: Engine) -> None:
     assert bridge["IPAM"]["Config"][0]["Subnet"].endswith("/16")
 
 
+@pytest.mark.claim("shape-tables", "GET /networks")
 def test_network_ls(engine: Engine) -> None:
     lines = engine.docker("network", "ls", check=True).out.splitlines()
     assert lines[0].split() == ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]
@@ -111,6 +127,7 @@ def test_network_ls(engine: Engine) -> None:
     }
 
 
+@pytest.mark.claim("GET /containers/{id}/json", "rule-null-and-empty")
 def test_inspect_has_the_shape_that_clients_read(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--name", name, busybox, "sleep", "60", check=True)
     value: Any = engine.inspect(name)
@@ -126,6 +143,7 @@ def test_inspect_has_the_shape_that_clients_read(engine: Engine, busybox: str, n
                                    "Error", "StartedAt", "FinishedAt"}  # fmt: skip
 
 
+@pytest.mark.claim("accept-docker-cli")
 def test_inspect_falls_through_every_kind(engine: Engine) -> None:
     done = engine.docker("inspect", "nosuchthing")
     assert done.code == 1 and done.out == "[]\n"

@@ -10,6 +10,7 @@ from tests.support.engines import Engine
 pytestmark = pytest.mark.requires("root", "overlay", "busybox", "docker-cli")
 
 
+@pytest.mark.claim("rule-create-validation", "rule-start-failure", "accept-docker-cli")
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
@@ -34,6 +35,7 @@ def test_a_run_that_cannot_be_leaves_nothing(
     assert engine.docker("ps", "-aq").out == before
 
 
+@pytest.mark.claim("rule-start-failure")
 def test_a_detached_start_that_fails_tells_the_id_too(engine: Engine, cli: Client, busybox: str, name: str) -> None:
     done = cli("run", "-d", "--name", name, busybox, "/no/such/command")
     assert done.code == 127, done

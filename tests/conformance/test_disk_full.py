@@ -44,6 +44,7 @@ def _free_bytes(engine: Engine) -> int:
     return int(out[0]) * int(out[1])
 
 
+@pytest.mark.claim("rule-errors-in-streams", "registry-verify")
 def test_a_pull_that_does_not_fit(small: tuple[Engine, Registry], tmp_path: Path) -> None:
     engine, registry = small
 
@@ -63,6 +64,7 @@ def test_a_pull_that_does_not_fit(small: tuple[Engine, Registry], tmp_path: Path
     assert engine.docker("run", "--rm", fits, "echo", "fits").out == "fits\n"
 
 
+@pytest.mark.claim("rule-log-file")
 def test_a_container_that_fills_the_disk(small: tuple[Engine, Registry], tmp_path: Path) -> None:
     engine, registry = small
     reference = registry.push(images.make(tmp_path / "fits", label="fits"), "disk/fits:1")

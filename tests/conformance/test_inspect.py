@@ -25,6 +25,7 @@ def host_config(engine: Engine, container: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.claim("GET /containers/{id}/json", "rule-network-ports", "break-ports")
 def test_a_stopped_container_has_no_addresses_and_no_ports(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--name", name, "-p", "8000", busybox, "sleep", "1000", check=True)
     running = settings(engine, name)
@@ -47,6 +48,7 @@ def test_a_stopped_container_has_no_addresses_and_no_ports(engine: Engine, busyb
     assert again["IPAddress"] and again["Ports"]["8000/tcp"]
 
 
+@pytest.mark.claim("rule-network-connect", "netlink-configures")
 def test_the_mac_address_that_was_asked_for_stays(engine: Engine, busybox: str, name: str) -> None:
     mac = "02:42:12:34:56:78"
     body = {"Image": busybox, "Cmd": ["sleep", "1000"], "MacAddress": mac}
@@ -58,6 +60,7 @@ def test_the_mac_address_that_was_asked_for_stays(engine: Engine, busybox: str, 
     assert shown.out.strip() == mac
 
 
+@pytest.mark.claim("rule-namespace-modes", "rule-network-share")
 def test_other_containers_are_kept_by_id(engine: Engine, busybox: str, name: str) -> None:
     other = f"{name}-other"
     identifier = engine.docker("create", "--name", other, "--ipc", "shareable", busybox, check=True).out.strip()
@@ -72,6 +75,7 @@ def test_other_containers_are_kept_by_id(engine: Engine, busybox: str, name: str
         engine.request("DELETE", f"/containers/{identifier}?force=1")
 
 
+@pytest.mark.claim("rule-create-validation", "rule-namespace-modes")
 @pytest.mark.parametrize("flag", ["--pid", "--ipc"])
 def test_a_container_to_join_must_exist(engine: Engine, busybox: str, name: str, flag: str) -> None:
     done = engine.docker("create", "--name", name, flag, "container:no-such", busybox, "true")
@@ -79,6 +83,7 @@ def test_a_container_to_join_must_exist(engine: Engine, busybox: str, name: str,
     assert engine.request("GET", f"/containers/{name}/json").status == 404
 
 
+@pytest.mark.claim("rule-masked-paths")
 def test_hidden_paths_are_shown_unless_privileged(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("create", "--name", name, busybox, "true", check=True)
     shown = host_config(engine, name)
@@ -90,6 +95,7 @@ def test_hidden_paths_are_shown_unless_privileged(engine: Engine, busybox: str, 
     assert (shown["MaskedPaths"], shown["ReadonlyPaths"]) == (None, None)
 
 
+@pytest.mark.claim("rule-filters-unknown")
 @pytest.mark.parametrize(
     ("path", "filters", "message"),
     [
@@ -117,11 +123,13 @@ def test_filters_that_cannot_be(engine: Engine, path: str, filters: dict[str, li
     assert 400 <= reply.status < 600
 
 
+@pytest.mark.claim("rule-filters-logic", "rule-booleans-in-query")
 def test_one_filter_value_that_means_yes_is_enough(engine: Engine, busybox: str) -> None:
     filters = quote(json.dumps({"dangling": ["bogus", "true"]}))
     assert engine.request("GET", f"/images/json?filters={filters}").json() == []
 
 
+@pytest.mark.claim("GET /info", "rule-info-fields", "libcontainer-cgroups")
 @pytest.mark.requires("docker-cli-28")
 def test_info_tells_which_limits_can_be_set(engine: Engine) -> None:
     info = engine.request("GET", "/info").json()

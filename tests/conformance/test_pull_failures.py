@@ -49,6 +49,7 @@ def leftovers(engine: Engine) -> dict[str, list[str]]:
     return {name: names for name, names in found.items() if names}
 
 
+@pytest.mark.claim("registry-resume")
 def test_a_killed_daemon_goes_on_where_it_was(own: Pyker) -> None:
     own.start()
     with apart(
@@ -68,6 +69,7 @@ def test_a_killed_daemon_goes_on_where_it_was(own: Pyker) -> None:
         assert "partial" not in leftovers(own)
 
 
+@pytest.mark.claim("registry-verify")
 def test_a_wrong_digest_leaves_nothing(own: Pyker) -> None:
     own.start()
     with apart(own, "registry.fault(image.layers[0], corrupt=True)") as registry:
@@ -79,6 +81,7 @@ def test_a_wrong_digest_leaves_nothing(own: Pyker) -> None:
         assert own.docker("images", "-q").out == ""
 
 
+@pytest.mark.claim("registry-verify")
 def test_a_wrong_diff_id_leaves_nothing(own: Pyker) -> None:
     own.start()
     with apart(own, "registry.add_image('app', [tar], diff_ids=['sha256:' + '1' * 64])"):
@@ -88,6 +91,7 @@ def test_a_wrong_diff_id_leaves_nothing(own: Pyker) -> None:
         assert leftovers(own) == {}
 
 
+@pytest.mark.claim("registry-verify")
 @pytest.mark.parametrize(
     "script",
     [
@@ -109,6 +113,7 @@ def test_a_truncated_layer_leaves_nothing(own: Pyker, script: str) -> None:
         assert [entry.name for entry in (own.data_root / "overlay2").iterdir()] == ["l"]
 
 
+@pytest.mark.claim("registry-resume")
 def test_a_registry_that_dies_midway(own: Pyker) -> None:
     own.start()
     with apart(own, "registry.fault(image.layers[0], cut=1_000_000, times=1)") as registry:
@@ -121,6 +126,7 @@ def test_a_registry_that_dies_midway(own: Pyker) -> None:
         ]
 
 
+@pytest.mark.claim("rule-disconnect", "registry-resume")
 def test_a_client_that_leaves_ends_the_pull_and_the_part_stays(own: Pyker) -> None:
     own.start()
     with apart(
@@ -136,6 +142,7 @@ def test_a_client_that_leaves_ends_the_pull_and_the_part_stays(own: Pyker) -> No
         assert own.docker("pull", IMAGE).code == 0
 
 
+@pytest.mark.claim("rule-errors-in-streams")
 @pytest.mark.parametrize("size_kib", [1024, 4096])
 def test_a_full_disk(own: Pyker, size_kib: int) -> None:
     """Too small for the download, and too small for the download with its extraction."""

@@ -56,6 +56,15 @@ def pushed(engine: Engine, shelf: Shelf) -> Iterator[tuple[str, str]]:
     engine.docker("rmi", "-f", source, target)
 
 
+@pytest.mark.claim(
+    "POST /images/{name}/push",
+    "registry-push",
+    "registry-push-mount",
+    "registry-push-again",
+    "disk-tar-split",
+    "accept-skopeo",
+    "break-images",
+)
 def test_a_pulled_image_is_pushed_with_the_same_layers(engine: Engine, shelf: Shelf, pushed: tuple[str, str]) -> None:
     source, target = pushed
     lines = engine.docker("push", target, check=True).out.splitlines()
@@ -68,6 +77,7 @@ def test_a_pulled_image_is_pushed_with_the_same_layers(engine: Engine, shelf: Sh
     assert again[-1] == lines[-1]
 
 
+@pytest.mark.claim("POST /images/{name}/push", "disk-tar-split", "accept-skopeo", "registry-push")
 def test_layers_packed_anew_are_the_same_tars(
     engine: Engine, shelf: Shelf, pushed: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -106,6 +116,7 @@ def test_layers_packed_anew_are_the_same_tars(
         engine.docker("rmi", target)
 
 
+@pytest.mark.claim("registry-push", "registry-unpack", "accept-skopeo")
 @pytest.mark.only_pyker
 @pytest.mark.requires("dockerd")
 def test_the_reference_engine_runs_what_was_pushed(
@@ -127,6 +138,7 @@ def test_the_reference_engine_runs_what_was_pushed(
         other.stop()
 
 
+@pytest.mark.claim("POST /auth", "rule-auth", "registry-ping-challenge", "registry-credentials")
 @pytest.mark.requires("htpasswd")
 def test_a_registry_with_a_password(engine: Engine, busybox: str, tmp_path: Path) -> None:
     passwords = tmp_path / "htpasswd"
@@ -155,6 +167,7 @@ def test_a_registry_with_a_password(engine: Engine, busybox: str, tmp_path: Path
         assert "no basic auth credentials" in anonymous.err
 
 
+@pytest.mark.claim("registry-errors", "rule-pull", "rule-push")
 def test_what_is_not_there(engine: Engine, shelf: Shelf) -> None:
     name = f"{shelf.registry.address}/nope/x"
     done = engine.docker("pull", f"{name}:1")
@@ -165,12 +178,14 @@ def test_what_is_not_there(engine: Engine, shelf: Shelf) -> None:
     assert done.err.strip() == f"An image does not exist locally with the tag: {name}"
 
 
+@pytest.mark.claim("registry-public", "registry-errors", "registry-reference-grammar")
 def test_without_the_internet_a_pull_fails_clearly_and_soon(engine: Engine) -> None:
     done = engine.docker("pull", "busybox", timeout=30)
     assert done.code == 1
     assert 'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io' in done.err
 
 
+@pytest.mark.claim("registry-private", "run-purpose", "pull-purpose")
 @pytest.mark.only_pyker
 def test_the_embedded_registry_over_the_whole_path(engine: Engine) -> None:
     first = engine.docker("run", "--rm", "--network", "none", "pyker.local/hello")

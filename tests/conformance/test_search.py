@@ -12,6 +12,7 @@ from tests.support.engines import Engine
 pytestmark = [pytest.mark.requires("root", "overlay", "docker-cli"), pytest.mark.only_pyker]
 
 
+@pytest.mark.claim("GET /images/search", "registry-search", "rule-search")
 @pytest.mark.requires("docker-cli-28")
 def test_search_prints_what_the_registry_has(engine: Engine, cli: Client) -> None:
     done = cli("search", "pyker.local/busy")
@@ -21,6 +22,7 @@ def test_search_prints_what_the_registry_has(engine: Engine, cli: Client) -> Non
     assert row.split()[0] == "busybox" and row.split()[-2:] == ["0", "[OK]"]
 
 
+@pytest.mark.claim("GET /images/search", "rule-search")
 @pytest.mark.requires("docker-cli-28")
 def test_search_passes_its_options_on(engine: Engine, cli: Client) -> None:
     one = cli("search", "--limit", "1", "--no-trunc", "--format", "json", "pyker.local/b")
@@ -32,12 +34,14 @@ def test_search_passes_its_options_on(engine: Engine, cli: Client) -> None:
     assert "Limit 101 is outside the range of [1, 100]" in wrong.err
 
 
+@pytest.mark.claim("GET /images/search", "registry-search")
 @pytest.mark.requires("docker-cli-28")
 def test_both_clients_print_the_same(engine: Engine) -> None:
     for arguments in (["pyker.local/b"], ["--no-trunc", "pyker.local/b"], ["--format", "json", "pyker.local/b"]):
         assert engine.pyker("search", *arguments) == engine.docker("search", *arguments)
 
 
+@pytest.mark.claim("GET /images/search", "registry-errors")
 def test_a_registry_that_cannot_be_reached_is_named(engine: Engine, cli: Client) -> None:
     done = cli("search", "127.0.0.1:1/anything")
     assert done.code == 1

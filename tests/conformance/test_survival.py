@@ -56,6 +56,7 @@ def test_a_container_survives_the_daemons_death(mortal: tuple[Pyker, str]) -> No
     assert os.stat(f"/proc/{pid}").st_ctime == before
 
 
+@pytest.mark.claim("rule-log-file")
 def test_no_line_of_its_log_is_lost(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     _counting(engine, image)
@@ -130,6 +131,7 @@ def test_the_launchers_death_harms_nothing(mortal: tuple[Pyker, str]) -> None:
     assert engine.state("counter")["Pid"] == pid
 
 
+@pytest.mark.claim("rule-restart-policies")
 def test_restart_always_comes_back(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     engine.docker("run", "-d", "--name", "phoenix", "--restart", "always", image, "sleep", "300", check=True)
@@ -152,6 +154,7 @@ def test_a_second_daemon_on_the_same_root_is_refused(mortal: tuple[Pyker, str]) 
     assert engine.request("GET", "/_ping").status == 200
 
 
+@pytest.mark.claim("break-leaks")
 def test_nothing_is_left_behind(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     engine.docker("run", "--rm", image, "true", check=True)
@@ -177,6 +180,7 @@ def test_nothing_is_left_behind(mortal: tuple[Pyker, str]) -> None:
     )
 
 
+@pytest.mark.claim("break-leaks", "network-bridge-at-start")
 def test_stopping_the_daemon_takes_the_network_down(tmp_path: Path, engine: Engine) -> None:
     made = Pyker(tmp_path / "brief")
     before = look(made.sandbox, cgroup_parent=made.cgroup_parent)
@@ -189,6 +193,13 @@ def test_stopping_the_daemon_takes_the_network_down(tmp_path: Path, engine: Engi
     assert not [leak for leak in leaks if leak.startswith(("mount /run/pyker/netns", "cgroup"))], leaks
 
 
+@pytest.mark.claim(
+    "shape-jobs-of-walkthroughs",
+    "engine-runs-jobs",
+    "engine-manages-by-jobs",
+    "job-run-is-create-then-start",
+    "exec-allocates-by-job",
+)
 def test_jobs_tell_the_two_walkthroughs(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     container = engine.docker("run", "-d", "--name", "told", image, "true", check=True).out.strip()

@@ -25,6 +25,17 @@ def _layers(tag: str) -> dict[str, object]:
     return {"layers": (images.busybox_layer, second, third), "label": tag}
 
 
+@pytest.mark.claim(
+    "pull-from-line",
+    "pull-complete",
+    "pull-already-exists",
+    "pull-digest",
+    "pull-status",
+    "pull-full-name",
+    "shape-pull",
+    "POST /images/create",
+    "rule-pull",
+)
 def test_pull_shows_the_documents_lines(engine: Engine, shelf: Shelf, cli: Client) -> None:
     reference = shelf.add(f"walk/pull-{cli.name}:1", **_layers(f"lines-{cli.name}"))
     done = cli("pull", reference)
@@ -39,6 +50,9 @@ def test_pull_shows_the_documents_lines(engine: Engine, shelf: Shelf, cli: Clien
     assert lines[-1] == reference
 
 
+@pytest.mark.claim(
+    "pull-step-post", "pull-step-url", "pull-step-router", "POST /images/create", "summary-router-judges-method"
+)
 def test_pull_is_one_post_to_images_create(engine: Engine, shelf: Shelf, cli: Client, recorder: Recorder) -> None:
     reference = shelf.add(f"walk/post-{cli.name}:1", label=f"post-{cli.name}")
     done = cli("pull", reference, host=recorder.host)
@@ -48,12 +62,14 @@ def test_pull_is_one_post_to_images_create(engine: Engine, shelf: Shelf, cli: Cl
     assert "fromImage=" in asked[0].query and "tag=1" in asked[0].query
 
 
+@pytest.mark.claim("pull-status", "graph-reuses", "shape-pull")
 def test_second_pull_is_up_to_date(engine: Engine, shelf: Shelf, busybox: str, cli: Client) -> None:
     lines = cli("pull", busybox).out.splitlines()
     assert len(lines) == 4, lines
     assert lines[2] == f"Status: Image is up to date for {busybox}"
 
 
+@pytest.mark.claim("pull-already-exists", "graph-reuses", "graph-layer-by-layer")
 def test_layers_that_are_here_are_not_fetched_again(engine: Engine, shelf: Shelf, busybox: str) -> None:
     def top(tar: tarfile.TarFile) -> None:
         images.add_file(tar, "srv/top", b"top\n")
@@ -64,6 +80,7 @@ def test_layers_that_are_here_are_not_fetched_again(engine: Engine, shelf: Shelf
     assert sum(line.endswith("Pull complete") for line in lines) == 1
 
 
+@pytest.mark.claim("rule-image-id", "disk-imagedb")
 def test_image_id_is_the_digest_of_its_config(engine: Engine, shelf: Shelf) -> None:
     reference = shelf.add("walk/id:1", label="id")
     engine.docker("pull", reference, check=True)
@@ -75,6 +92,18 @@ def test_image_id_is_the_digest_of_its_config(engine: Engine, shelf: Shelf) -> N
     assert value["Id"] == images.digest(raw)
 
 
+@pytest.mark.claim(
+    "graph-imagedb",
+    "graph-layerdb",
+    "graph-record-size",
+    "graph-record-rootfs",
+    "disk-imagedb",
+    "disk-layerdb",
+    "disk-overlay2",
+    "disk-repositories",
+    "pull-step-driver",
+    "graphdriver-stores",
+)
 def test_the_store_has_the_documents_shape(engine: Engine, busybox: str) -> None:
     value = engine.request("GET", f"/images/{busybox}/json").json()
     assert isinstance(value, dict)
@@ -91,12 +120,14 @@ def test_the_store_has_the_documents_shape(engine: Engine, busybox: str) -> None
     assert (image / "repositories.json").is_file()
 
 
+@pytest.mark.claim("graph-layer-order", "graph-layers", "graphdriver-gives-rootfs", "registry-unpack")
 def test_whiteouts_hide_files_of_lower_layers(engine: Engine, shelf: Shelf, name: str) -> None:
     reference = shelf.add("walk/white:1", **_layers("white"))
     done = engine.docker("run", "--rm", "--name", name, reference, "ls", "/srv")
     assert done.out == "third\n", done
 
 
+@pytest.mark.claim("rule-image-references", "POST /images/create", "graph-versions")
 def test_pull_by_digest(engine: Engine, shelf: Shelf, busybox: str) -> None:
     value = engine.request("GET", f"/images/{busybox}/json").json()
     assert isinstance(value, dict)
@@ -108,6 +139,7 @@ def test_pull_by_digest(engine: Engine, shelf: Shelf, busybox: str) -> None:
     assert f"Digest: {digest}\n" in done.out
 
 
+@pytest.mark.claim("registry-errors", "rule-pull")
 def test_unknown_tag_is_a_404_with_the_registrys_words(engine: Engine, shelf: Shelf) -> None:
     reference = f"{shelf.registry.address}/walk/nothing:1"
     done = engine.docker("pull", reference)
@@ -117,6 +149,7 @@ def test_unknown_tag_is_a_404_with_the_registrys_words(engine: Engine, shelf: Sh
     )
 
 
+@pytest.mark.claim("registry-reference-grammar", "POST /images/create")
 def test_bad_reference_is_refused(engine: Engine) -> None:
     reply = engine.request("POST", "/images/create?fromImage=library/UPPER&tag=1")
     assert reply.status == 400
@@ -125,6 +158,7 @@ def test_bad_reference_is_refused(engine: Engine) -> None:
     assert "must be lowercase" in value["message"]
 
 
+@pytest.mark.claim("registry-errors", "POST /images/create")
 def test_registry_that_does_not_answer(engine: Engine) -> None:
     reply = engine.request("POST", "/images/create?fromImage=127.0.0.1:1/x/y&tag=1")
     assert reply.status == 500
@@ -133,6 +167,9 @@ def test_registry_that_does_not_answer(engine: Engine) -> None:
     assert "connection refused" in value["message"]
 
 
+@pytest.mark.claim(
+    "registry-push", "POST /images/{name}/push", "rule-push", "shape-push", "registry-push-again", "break-images"
+)
 def test_pushed_image_keeps_its_layers(engine: Engine, shelf: Shelf) -> None:
     source = shelf.add("walk/source:1", **_layers("push"))
     engine.docker("pull", source, check=True)
@@ -149,6 +186,7 @@ def test_pushed_image_keeps_its_layers(engine: Engine, shelf: Shelf) -> None:
     assert again.out.count("Layer already exists") == 3
 
 
+@pytest.mark.claim("DELETE /images/{name}", "rule-image-delete", "shape-rmi")
 def test_rmi_says_what_it_untagged_and_deleted(engine: Engine, shelf: Shelf) -> None:
     reference = shelf.add("walk/rmi:1", **_layers("rmi"))
     engine.docker("pull", reference, check=True)
@@ -159,6 +197,7 @@ def test_rmi_says_what_it_untagged_and_deleted(engine: Engine, shelf: Shelf) -> 
     assert engine.request("GET", f"/images/{reference}/json").status == 404
 
 
+@pytest.mark.claim("DELETE /images/{name}", "rule-image-delete", "graphdriver-stores")
 def test_rmi_frees_the_layers_on_disk(engine: Engine, shelf: Shelf, tmp_path: Path) -> None:
     reference = shelf.add(
         "walk/free:1", layers=(lambda tar: images.add_file(tar, "only-here", b"x" * 100),), label="free"
@@ -171,6 +210,7 @@ def test_rmi_frees_the_layers_on_disk(engine: Engine, shelf: Shelf, tmp_path: Pa
     assert {entry.name for entry in driver.iterdir()} == before
 
 
+@pytest.mark.claim("POST /images/{name}/tag", "rule-tag", "graph-versions", "GET /images/json")
 def test_tag_and_images(engine: Engine, busybox: str) -> None:
     engine.docker("tag", busybox, "walk-tagged:x", check=True)
     try:
@@ -180,6 +220,7 @@ def test_tag_and_images(engine: Engine, busybox: str) -> None:
         engine.docker("rmi", "walk-tagged:x", check=True)
 
 
+@pytest.mark.claim("DELETE /images/{name}", "rule-image-delete")
 @pytest.mark.requires("docker-cli-28")
 def test_rmi_of_unknown_image(engine: Engine) -> None:
     done = engine.docker("rmi", "nosuch")

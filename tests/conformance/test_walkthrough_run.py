@@ -16,11 +16,21 @@ from tests.support.recorder import Recorder
 from tests.support.sandbox import wait_until
 
 
+@pytest.mark.claim("run-purpose", "container-command", "client-one-life", "accept-docker-cli")
 def test_run_prints_what_the_command_prints(cli: Client, busybox: str) -> None:
     done = cli("run", "--rm", busybox, "echo", "hi")
     assert (done.code, done.out, done.err) == (0, "hi\n", "")
 
 
+@pytest.mark.claim(
+    "run-two-requests",
+    "run-first-post",
+    "run-second-request",
+    "rule-run-order",
+    "rule-hijack",
+    "start-is-another-request",
+    "run-first-status",
+)
 def test_run_asks_create_attach_wait_start(cli: Client, busybox: str, recorder: Recorder) -> None:
     done = cli("run", "--rm", busybox, "true", host=recorder.host)
     assert done.code == 0, done
@@ -31,12 +41,20 @@ def test_run_asks_create_attach_wait_start(cli: Client, busybox: str, recorder: 
     assert asked[2:4] == [("POST", "/containers/ID/wait", 200), ("POST", "/containers/ID/start", 204)]
 
 
+@pytest.mark.claim("accept-docker-cli", "POST /containers/create", "run-purpose")
 def test_detached_run_prints_the_id(cli: Client, engine: Engine, busybox: str, name: str) -> None:
     done = cli("run", "-d", "--name", name, busybox, "sleep", "60")
     assert re.fullmatch(r"[0-9a-f]{64}\n", done.out), done
     assert engine.inspect(name)["Id"] == done.out.strip()
 
 
+@pytest.mark.claim(
+    "run-second-depends",
+    "shape-run-missing-image",
+    "rule-create-missing-image",
+    "summary-registry-when-missing",
+    "overview-image-from-registry",
+)
 def test_missing_image_is_pulled(cli: Client, engine: Engine, shelf: Shelf) -> None:
     reference = shelf.add(f"run/missing-{cli.name}:1", label=f"missing-{cli.name}")
     done = cli("run", "--rm", reference, "echo", "pulled")
@@ -45,22 +63,26 @@ def test_missing_image_is_pulled(cli: Client, engine: Engine, shelf: Shelf) -> N
     assert f"Status: Downloaded newer image for {reference}" in done.err
 
 
+@pytest.mark.claim("rule-stream-frames", "rule-wait", "accept-docker-cli", "POST /containers/{id}/attach")
 def test_streams_are_apart_and_the_exit_code_is_the_commands(cli: Client, busybox: str) -> None:
     done = cli("run", "--rm", busybox, "sh", "-c", "echo o; echo e >&2; exit 3")
     assert (done.code, done.out, done.err) == (3, "o\n", "e\n")
 
 
+@pytest.mark.claim("rule-half-close", "break-attach-half-close", "POST /containers/{id}/attach")
 def test_stdin_reaches_the_command_and_its_end_too(cli: Client, busybox: str) -> None:
     done = cli("run", "-i", "--rm", busybox, "cat", input="stdin-data")
     assert (done.code, done.out) == (0, "stdin-data"), done
 
 
+@pytest.mark.claim("rule-half-close", "rule-drain", "POST /containers/{id}/attach")
 def test_a_megabyte_through_cat(cli: Client, busybox: str) -> None:
     text = "0123456789abcdef" * 65536
     done = cli("run", "-i", "--rm", busybox, "cat", input=text)
     assert done.code == 0 and done.out == text
 
 
+@pytest.mark.claim("rule-start-failure", "accept-docker-cli", "POST /containers/{id}/start")
 @pytest.mark.parametrize(
     ("command", "code", "words"),
     [
@@ -76,16 +98,19 @@ def test_commands_that_cannot_run(cli: Client, busybox: str, command: list[str],
     assert re.search(words, done.err), done
 
 
+@pytest.mark.claim("accept-docker-cli", "registry-errors")
 def test_unknown_image_exits_125(cli: Client, engine: Engine, shelf: Shelf) -> None:
     done = cli("run", "--rm", f"{shelf.registry.address}/no/such:1")
     assert done.code == 125 and "not found: manifest unknown" in done.err, done
 
 
+@pytest.mark.claim("accept-docker-cli", "pull-step-client-parses")
 def test_unknown_flag_exits_125(cli: Client) -> None:
     done = cli("run", "--no-such-flag", "x")
     assert done.code == 125 and "unknown flag: --no-such-flag" in done.err, done
 
 
+@pytest.mark.claim("POST /containers/{id}/kill", "POST /containers/{id}/wait", "rule-kill", "accept-docker-cli")
 def test_signal_death_is_128_plus_the_signal(cli: Client, engine: Engine, busybox: str, name: str) -> None:
     cli("run", "-d", "--name", name, busybox, "sleep", "60")
     assert cli("kill", name).out == f"{name}\n"
@@ -93,6 +118,7 @@ def test_signal_death_is_128_plus_the_signal(cli: Client, engine: Engine, busybo
     assert engine.state(name)["Status"] == "exited"
 
 
+@pytest.mark.claim("rule-auto-remove")
 def test_rm_leaves_no_container(cli: Client, engine: Engine, busybox: str, name: str) -> None:
     cli("run", "--rm", "--name", name, busybox, "true")
     wait_until(lambda: engine.request("GET", f"/containers/{name}/json").status == 404, what="the removal")
@@ -109,28 +135,50 @@ def _namespace(pid: int | str, kind: str) -> str:
     return os.readlink(f"/proc/{pid}/ns/{kind}")
 
 
+@pytest.mark.claim(
+    "execdriver-namespaces",
+    "libcontainer-namespaces",
+    "isolation-mount",
+    "isolation-uts",
+    "isolation-ipc",
+    "isolation-pid",
+    "isolation-network",
+    "run-second-isolates",
+)
 @pytest.mark.parametrize("kind", ["mnt", "uts", "ipc", "pid", "net"])
 def test_five_namespaces_are_its_own(engine: Engine, busybox: str, name: str, kind: str) -> None:
     pid = _facts(engine, busybox, name)
     assert _namespace(pid, kind) not in {_namespace("self", kind), _namespace(engine.pid, kind)}
 
 
+@pytest.mark.claim("isolation-pid")
 def test_init_is_pid_1_and_sees_only_its_own(engine: Engine, busybox: str) -> None:
     done = engine.docker("run", "--rm", busybox, "sh", "-c", "echo $$; ls -d /proc/[0-9]*")
     assert done.out.splitlines()[0] == "1"
     assert "/proc/1" in done.out and len(done.out.splitlines()) <= 3, done
 
 
+@pytest.mark.claim("network-type-host", "rule-namespace-modes")
 def test_host_network_is_the_engines(engine: Engine, busybox: str, name: str) -> None:
     pid = _facts(engine, busybox, name, "--network", "host")
     assert _namespace(pid, "net") == _namespace(engine.pid, "net")
 
 
+@pytest.mark.claim("network-type-null", "rule-namespace-modes")
 def test_no_network_has_only_loopback(engine: Engine, busybox: str) -> None:
     done = engine.docker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net")
     assert done.out.split() == ["lo"], done
 
 
+@pytest.mark.claim(
+    "network-type-bridge",
+    "network-own-interface",
+    "network-address",
+    "network-interface-address-ports",
+    "netlink-configures",
+    "run-second-network",
+    "run-second-netlink",
+)
 def test_bridge_gives_an_address_and_a_route(engine: Engine, busybox: str, name: str) -> None:
     _facts(engine, busybox, name)
     settings = engine.inspect(name)["NetworkSettings"]
@@ -143,12 +191,14 @@ def test_bridge_gives_an_address_and_a_route(engine: Engine, busybox: str, name:
     assert bridge["MacAddress"] in engine.docker("exec", name, "cat", "/sys/class/net/eth0/address").out
 
 
+@pytest.mark.claim("rule-network-share", "rule-namespace-modes")
 def test_container_network_is_shared(engine: Engine, busybox: str, name: str) -> None:
     pid = _facts(engine, busybox, name)
     done = engine.docker("run", "--rm", "--network", f"container:{name}", busybox, "readlink", "/proc/self/ns/net")
     assert done.out.strip() == _namespace(pid, "net"), done
 
 
+@pytest.mark.claim("network-type-bridge", "libcontainer-network-devices")
 def test_two_containers_reach_each_other(engine: Engine, busybox: str, name: str) -> None:
     _facts(engine, busybox, name)
     address = engine.inspect(name)["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]  # type: ignore[index,call-overload]
@@ -158,6 +208,7 @@ def test_two_containers_reach_each_other(engine: Engine, busybox: str, name: str
     assert done.out.startswith("hello"), done
 
 
+@pytest.mark.claim("network-ports", "rule-network-firewall", "libcontainer-firewall", "rule-network-ports")
 def test_published_port_answers_on_localhost(engine: Engine, busybox: str, name: str) -> None:
     engine.docker(
         "run", "-d", "--name", name, "-p", "127.0.0.1:18080:80", "-p", "18081:80", busybox,
@@ -169,6 +220,7 @@ def test_published_port_answers_on_localhost(engine: Engine, busybox: str, name:
         assert done.stdout == b"page\n", (url, done)
 
 
+@pytest.mark.claim("rule-network-ports", "break-ports")
 def test_port_zero_gets_a_port_before_start_returns(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--name", name, "-p", "80", busybox, "sleep", "60", check=True)
     ports = engine.inspect(name)["NetworkSettings"]["Ports"]  # type: ignore[index,call-overload]
@@ -177,6 +229,7 @@ def test_port_zero_gets_a_port_before_start_returns(engine: Engine, busybox: str
     assert f"0.0.0.0:{ports['80/tcp'][0]['HostPort']}" in shown
 
 
+@pytest.mark.claim("rule-port-taken", "break-ports")
 def test_port_in_use_is_500_and_leaves_the_container_created(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--name", name, "-p", "17777:80", busybox, "sleep", "60", check=True)
     other = f"{name}-other"
@@ -194,6 +247,7 @@ def _status(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+@pytest.mark.claim("rule-default-capabilities", "rule-default-seccomp", "overview-running-container")
 def test_default_capabilities_and_seccomp(engine: Engine, busybox: str, name: str) -> None:
     status = _status(_facts(engine, busybox, name))
     assert [status[key] for key in ("CapPrm", "CapEff", "CapBnd")] == ["00000000a80425fb"] * 3
@@ -205,12 +259,14 @@ def test_default_capabilities_and_seccomp(engine: Engine, busybox: str, name: st
     )
 
 
+@pytest.mark.claim("rule-user", "rule-default-capabilities")
 def test_another_user_has_no_effective_capabilities(engine: Engine, busybox: str, name: str) -> None:
     status = _status(_facts(engine, busybox, name, "-u", "33:33"))
     assert (status["Uid"].split()[0], status["Gid"].split()[0]) == ("33", "33")
     assert (status["CapEff"], status["CapPrm"], status["CapBnd"]) == ("0" * 16, "0" * 16, "00000000a80425fb")
 
 
+@pytest.mark.claim("rule-default-capabilities", "rule-default-seccomp")
 @pytest.mark.parametrize(
     ("flags", "field", "value"),
     [
@@ -227,6 +283,15 @@ def test_security_flags(engine: Engine, busybox: str, name: str, flags: list[str
     assert _status(_facts(engine, busybox, name, *flags))[field] == value
 
 
+@pytest.mark.claim(
+    "rule-user",
+    "rule-ulimits",
+    "rule-tmpfs",
+    "rule-create-environment",
+    "rule-default-mounts",
+    "rule-network-hosts-file",
+    "libcontainer-devices",
+)
 @pytest.mark.parametrize(
     ("flags", "command", "output"),
     [
@@ -273,12 +338,14 @@ def test_flags_have_their_effect(
         assert "size=64k" in done.out and "nosuid,nodev,noexec" in done.out
 
 
+@pytest.mark.claim("rule-read-only")
 def test_read_only_root(engine: Engine, busybox: str) -> None:
     script = "touch /x 2>/dev/null || echo refused; touch /dev/shm/y && touch /t/z && echo written"
     done = engine.docker("run", "--rm", "--read-only", "--tmpfs", "/t", busybox, "sh", "-c", script)
     assert done.out == "refused\nwritten\n", done
 
 
+@pytest.mark.claim("rule-masked-paths", "overview-running-container")
 @pytest.mark.parametrize(
     ("path", "words"),
     [
@@ -292,6 +359,7 @@ def test_kernel_files_cannot_be_written(engine: Engine, busybox: str, path: str,
     assert done.code != 0 and re.search(words, done.err), done
 
 
+@pytest.mark.claim("rule-masked-paths", "overview-running-container")
 @pytest.mark.parametrize(
     "path", ["/proc/keys", "/proc/timer_list", "/proc/kcore", "/proc/latency_stats", "/proc/sched_debug"]
 )
@@ -300,6 +368,7 @@ def test_masked_files_are_empty(engine: Engine, busybox: str, path: str) -> None
     assert done.out.strip() == "0", done
 
 
+@pytest.mark.claim("rule-mount-modes")
 def test_bind_mount_both_ways(engine: Engine, busybox: str, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("from outside\n")
     script = "cat /data/in; echo from inside > /data/out"
@@ -308,12 +377,14 @@ def test_bind_mount_both_ways(engine: Engine, busybox: str, tmp_path: Path) -> N
     assert (tmp_path / "out").read_text() == "from inside\n"
 
 
+@pytest.mark.claim("rule-mount-modes")
 def test_read_only_bind(engine: Engine, busybox: str, tmp_path: Path) -> None:
     done = engine.docker("run", "--rm", "-v", f"{tmp_path}:/data:ro", busybox, "touch", "/data/x")
     assert done.code == 1 and "Read-only file system" in done.err, done
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.claim("rule-volume-copy-up", "break-volumes", "disk-volumes")
 def test_named_volume_keeps_and_copies_up(engine: Engine, busybox: str, name: str) -> None:
     volume = f"v-{name}"
     try:
@@ -327,6 +398,7 @@ def test_named_volume_keeps_and_copies_up(engine: Engine, busybox: str, name: st
         engine.request("DELETE", f"/volumes/{volume}?force=1")
 
 
+@pytest.mark.claim("rule-create-validation", "rule-mount-modes")
 def test_mount_of_a_missing_source_is_refused(engine: Engine, busybox: str, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     done = engine.docker("run", "--rm", "--mount", f"type=bind,source={missing},target=/x", busybox, "true")
@@ -342,6 +414,16 @@ def _cgroup(pid: int, controller: str) -> Path:
     return Path("/sys/fs/cgroup") / Path(f"/proc/{pid}/cgroup").read_text().split("::", 1)[1].strip().lstrip("/")
 
 
+@pytest.mark.claim(
+    "limit-memory",
+    "limit-cpu",
+    "limit-processes",
+    "rule-resources",
+    "execdriver-limits",
+    "libcontainer-restrictions",
+    "run-second-limits",
+    "container-quota",
+)
 @pytest.mark.requires("cgroup-v1")
 @pytest.mark.parametrize(
     ("flags", "controller", "file", "value"),
@@ -361,6 +443,7 @@ def test_limits_are_in_the_cgroup(
     assert (_cgroup(pid, controller) / file).read_text().strip() == value
 
 
+@pytest.mark.claim("libcontainer-cgroups", "run-second-isolates")
 def test_the_cgroup_goes_with_the_container(engine: Engine, busybox: str, name: str) -> None:
     folder = _cgroup(_facts(engine, busybox, name), "pids")
     assert folder.is_dir()
@@ -368,12 +451,14 @@ def test_the_cgroup_goes_with_the_container(engine: Engine, busybox: str, name: 
     wait_until(lambda: not folder.exists(), what="the removal of the cgroup")
 
 
+@pytest.mark.claim("limit-processes", "libcontainer-restrictions")
 def test_fork_bomb_meets_its_limit(engine: Engine, busybox: str) -> None:
     script = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1 & done; wait; echo end"
     done = engine.docker("run", "--rm", "--pids-limit", "5", busybox, "sh", "-c", script)
     assert "can't fork" in done.err, done
 
 
+@pytest.mark.claim("rule-oom", "limit-memory")
 def test_out_of_memory_is_reported(engine: Engine, busybox: str, name: str) -> None:
     done = engine.docker(
         "run",
@@ -392,6 +477,7 @@ def test_out_of_memory_is_reported(engine: Engine, busybox: str, name: str) -> N
     assert state["OOMKilled"] is True, (done, state)
 
 
+@pytest.mark.claim("rule-default-devices", "libcontainer-devices")
 @pytest.mark.parametrize("device", ["/dev/vda", "/dev/kmsg"])
 def test_devices_are_refused(engine: Engine, busybox: str, device: str) -> None:
     if not os.path.exists(device):
@@ -403,12 +489,14 @@ def test_devices_are_refused(engine: Engine, busybox: str, device: str) -> None:
     assert done.code != 0 and "Operation not permitted" in done.err, done
 
 
+@pytest.mark.claim("rule-init")
 def test_init_reaps(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--init", "--name", name, busybox, "sleep", "60", check=True)
     out = engine.docker("exec", name, "cat", "/proc/1/comm", check=True).out.strip()
     assert out in {"docker-init", "tini"}, out
 
 
+@pytest.mark.claim("GET /events", "rule-events")
 def test_events_of_a_run_in_order(engine: Engine, busybox: str, name: str) -> None:
     since = engine.docker("run", "--rm", busybox, "date", "+%s", check=True).out.strip()
     engine.docker("run", "--name", name, busybox, "true", check=True)
@@ -425,6 +513,7 @@ def test_events_of_a_run_in_order(engine: Engine, busybox: str, name: str) -> No
     assert container == ["create", "attach", "start", "die", "destroy"], mine
 
 
+@pytest.mark.claim("POST /containers/{id}/resize", "rule-resize", "rule-stream-frames")
 def test_terminal_has_the_size_that_was_asked_for(engine: Engine, busybox: str) -> None:
     """A terminal of 33 lines by 111 columns, given by the client's own terminal."""
     import fcntl

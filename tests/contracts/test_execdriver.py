@@ -111,6 +111,7 @@ def start(subject: Subject, *command: str) -> tuple[ContainerSpec, ContainerProc
     return spec, subject.driver.run(spec, watcher), watcher
 
 
+@pytest.mark.claim("execdriver-native")
 def test_it_can_run_here(subject: Subject) -> None:
     assert subject.driver.probe().usable
     assert subject.driver.name
@@ -181,6 +182,7 @@ def test_the_pid_is_told_before_run_returns(subject: Subject) -> None:
     watcher.wait()
 
 
+@pytest.mark.claim("execdriver-exec")
 def test_exec_in_a_container(subject: Subject) -> None:
     spec, process, watcher = start(subject, "sleep", "600")
     ours, attached = attachment()
@@ -229,6 +231,7 @@ def test_a_resize_needs_no_terminal(subject: Subject) -> None:
     watcher.wait()
 
 
+@pytest.mark.claim("execdriver-accounts", "execdriver-limits")
 def test_pause_update_stats_and_pids(subject: Subject) -> None:
     _, process, watcher = start(subject, "sleep", "600")
     process.pause()

@@ -97,6 +97,7 @@ def stack(driver: GraphDriver) -> list[CacheId]:
     return [third, second, first]
 
 
+@pytest.mark.claim("graphdriver-gives-rootfs", "graphdriver-stores")
 def test_layers_stack(driver: GraphDriver, tmp_path: Path) -> None:
     chain = stack(driver)
     top = CacheId("e" * 64)
@@ -214,6 +215,7 @@ def choose(root: Path, flag: str = "", environment: Mapping[str, str] | None = N
     return select.select(str(root), select.asked_for(flag, environment or {})).name
 
 
+@pytest.mark.claim("graphdriver-by-system", "graphdriver-environment")
 def test_selection(tmp_path: Path) -> None:
     """The flag, then PYKER_DRIVER, then DOCKER_DRIVER, then prior data, then the first that works."""
     assert choose(tmp_path / "1") == "overlay2"

@@ -95,6 +95,7 @@ def inner_links(bench: Bench) -> set[str]:
     return {link["ifname"] for link in ip_json("link", netns_path=bench.sandbox.netns_path)}
 
 
+@pytest.mark.claim("driver-three-kinds")
 def test_it_is_registered_under_its_name_and_probes(bench: Bench) -> None:
     assert bench.driver.name == bench.network.driver
     assert bench.driver.scope == "local"

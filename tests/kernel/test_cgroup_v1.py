@@ -55,6 +55,7 @@ def test_cpuset_can_be_entered(cgroup: Cgroup) -> None:
     assert text(cgroup, "cpuset", "cpuset.mems") != ""
 
 
+@pytest.mark.claim("libcontainer-cgroups", "limit-memory", "limit-cpu", "limit-processes", "limit-block-io")
 @pytest.mark.parametrize(
     ("resources", "controller", "name", "value"),
     [
@@ -160,6 +161,7 @@ def test_pids_below_count_too(cgroup: Cgroup) -> None:
     assert not os.path.exists(below)
 
 
+@pytest.mark.claim("limit-processes")
 def test_pids_limit_stops_a_fork(cgroup: Cgroup) -> None:
     cgroup.create(Resources(pids_limit=1))
 
@@ -241,6 +243,7 @@ def test_the_kill_of_one_child_counts(cgroup: Cgroup) -> None:
     assert cgroup.oom_count() == 1
 
 
+@pytest.mark.claim("execdriver-accounts")
 def test_stats_tell_of_work_done(cgroup: Cgroup) -> None:
     cgroup.create(Resources(memory_bytes=64 << 20, pids_limit=50))
 

@@ -38,6 +38,7 @@ def text(cgroup: Cgroup, name: str) -> str:
     return Path(cgroup.paths()[""], name).read_text().strip()
 
 
+@pytest.mark.claim("libcontainer-cgroups", "limit-memory", "limit-cpu", "limit-processes", "limit-block-io")
 @pytest.mark.parametrize(
     ("resources", "name", "value"),
     [
@@ -128,6 +129,7 @@ def test_limits_change_live(cgroup: Cgroup) -> None:
         assert (text(cgroup, "cpu.weight"), text(cgroup, "pids.max")) == ("1", "3")
 
 
+@pytest.mark.claim("execdriver-accounts")
 def test_stats_tell_of_work_done(cgroup: Cgroup) -> None:
     cgroup.create(Resources(memory_bytes=64 * MB, pids_limit=50))
 

@@ -44,6 +44,7 @@ def test_streams_are_kept_apart(containers: Bench) -> None:
     assert (ran.stdout, ran.stderr) == (b"out\n", b"err\n")
 
 
+@pytest.mark.claim("libcontainer-namespaces", "execdriver-namespaces")
 def test_every_namespace_is_new_and_pid_is_one(containers: Bench) -> None:
     process, _ = containers.start(containers.spec("sleep", "60"))
     for kind in NAMESPACES:
@@ -153,6 +154,7 @@ ALLOW_ALL = bytes([0x06, 0, 0, 0, 0, 0, 0xFF, 0x7F])
 """One BPF instruction: return SECCOMP_RET_ALLOW."""
 
 
+@pytest.mark.claim("rule-default-seccomp")
 @pytest.mark.parametrize("no_new_privileges", [False, True])
 def test_the_seccomp_filter_is_loaded(containers: Bench, no_new_privileges: bool) -> None:
     process = {"seccomp": ALLOW_ALL, "no_new_privileges": no_new_privileges}
@@ -319,6 +321,7 @@ def test_a_script_whose_interpreter_is_missing(containers: Bench) -> None:
         containers.run_spec(spec)
 
 
+@pytest.mark.claim("libcontainer-isolates-then-starts")
 def test_stages_tell_where_the_time_went(containers: Bench) -> None:
     process, _ = containers.start(containers.spec("sleep", "60"))
     stages: dict[str, int] = process.stages  # type: ignore[attr-defined]
@@ -337,6 +340,7 @@ def test_stages_tell_where_the_time_went(containers: Bench) -> None:
     process.signal(9)
 
 
+@pytest.mark.claim("isolation-user")
 def test_a_user_namespace_maps_root_to_another(containers: Bench) -> None:
     mapping = (IdMapping(0, 100_000, 65_536),)
     spec = containers.spec(

@@ -44,6 +44,7 @@ def chains() -> set[str]:
     return {item["chain"]["name"] for item in nft_json() if "chain" in item and item["chain"]["table"] == "pyker"}
 
 
+@pytest.mark.claim("network-firewall", "libcontainer-firewall")
 def test_published_ports_are_elements_and_no_rules(firewall: Firewall) -> None:
     before = sum("rule" in item for item in nft_json())
     firewall.publish([WEB, LOCAL])
@@ -74,6 +75,7 @@ def test_other_tables_are_not_touched(firewall: Firewall) -> None:
     assert nft("list table ip mine") == mine
 
 
+@pytest.mark.claim("network-firewall")
 def test_the_administrators_chain_is_first_and_survives_everything_that_pyker_does(firewall: Firewall) -> None:
     nft(f"add rule inet pyker {ADMIN_CHAIN} ip saddr 192.0.2.66 counter drop")
     mine = nft(f"list chain inet pyker {ADMIN_CHAIN}")

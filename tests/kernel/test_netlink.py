@@ -56,6 +56,7 @@ def test_a_bridge(host: Netlink) -> None:
     assert addresses["fd00:9::1"] == (64, None)
 
 
+@pytest.mark.claim("netlink-configures", "libcontainer-network-devices")
 def test_a_veth_pair_across_namespaces(host: Netlink, pinned: tuple[str, Netlink]) -> None:
     path, inside = pinned
     host.run(netlink.new_bridge("br-t", mac="02:42:0a:09:00:01"))
@@ -87,6 +88,7 @@ def test_a_veth_pair_across_namespaces(host: Netlink, pinned: tuple[str, Netlink
     assert inner["addr_info"] == [], "an IPv6 address appeared that nobody asked for"
 
 
+@pytest.mark.claim("netlink-configures")
 def test_address_route_and_mac_in_one_go(host: Netlink, pinned: tuple[str, Netlink]) -> None:
     path, inside = pinned
     descriptor = os.open(path, os.O_RDONLY)
@@ -152,6 +154,7 @@ def test_what_we_read_is_what_ip_reads(host: Netlink) -> None:
     assert port.master == bridge.index
 
 
+@pytest.mark.claim("libcontainer-no-dependencies")
 def test_every_message_is_the_one_that_pyroute2_would_send(host: Netlink) -> None:
     pyroute2 = pytest.importorskip("pyroute2")
     host.run(netlink.new_bridge("br-a", mac="02:42:0a:09:00:01", mtu=1400))

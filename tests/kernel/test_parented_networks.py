@@ -53,6 +53,7 @@ def address(sandbox: Sandbox, network: str = "n1") -> str:
     return sandbox.endpoints[network].ip_address
 
 
+@pytest.mark.claim("network-type-macvlan", "network-type-ipvlan")
 @pytest.mark.parametrize("kind", KINDS)
 def test_containers_of_one_network_reach_each_other(daemons: Bench, kind: str) -> None:
     before = link_names()

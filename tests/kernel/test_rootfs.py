@@ -60,6 +60,7 @@ def test_a_host_with_shared_mounts_sees_none_either(tmp_path: Path) -> None:
             sc.umount2(str(own.folder), sc.MNT_DETACH)
 
 
+@pytest.mark.claim("rootfs-kernel-is-the-hosts", "isolation-mount")
 def test_the_hosts_mounts_are_gone_inside(containers: Bench) -> None:
     lines = containers.run("cat", "/proc/self/mountinfo").lines
     points = [line.split()[4] for line in lines]
@@ -77,6 +78,7 @@ def test_a_bind_as_root_file_system(containers: Bench) -> None:
     made.unlink()
 
 
+@pytest.mark.claim("rootfs-private-copy")
 def test_what_is_written_lands_in_the_upper_layer(containers: Bench) -> None:
     spec = containers.spec("touch", "/tmp/new")
     containers.run_spec(spec)
