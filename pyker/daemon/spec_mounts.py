@@ -188,12 +188,15 @@ def _tmpfs(target: str, text: str) -> Mount:
 
 
 def _root_propagation(points: tuple[MountPoint, ...]) -> str:
-    """Shared binds need a shared root, slaves a slave; each also needs the like of where its source lies."""
+    """Shared binds need a shared root, slaves a slave; each also needs the like of where its source lies.
+
+    Shared is the root alone: what else is mounted below it stays as private as it was asked to be.
+    """
     wanted = "rprivate"
     for point in points:
         if point.propagation in ("shared", "rshared"):
             _require_peers(point.source, ("shared:",), "a shared mount")
-            return "rshared"
+            return "shared"
         if point.propagation in ("slave", "rslave"):
             _require_peers(point.source, ("shared:", "master:"), "a shared or slave mount")
             wanted = "rslave"

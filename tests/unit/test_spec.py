@@ -320,7 +320,7 @@ def test_a_shared_bind_of_a_private_mount_is_refused() -> None:
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         peers = any(line.split()[4] == "/proc" and "shared:" in line for line in file)
     if peers:
-        assert with_points(shared).rootfs_propagation == "rshared"
+        assert with_points(shared).rootfs_propagation == "shared"
     else:
         with pytest.raises(InvalidParameter, match="is mounted on /proc but it is not a shared mount"):
             with_points(shared)
