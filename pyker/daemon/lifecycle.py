@@ -68,6 +68,7 @@ class LifecycleHandlers:
         try:
             if container.state.running:
                 self._stop(container, job.timeout_s, job.signal)
+                self._bus.container("stop", self._store.find(container.id) or container)
             ctx.run(StartContainer(container=container.id))
         finally:
             self._exits.keep(container.id, kept=False)

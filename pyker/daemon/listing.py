@@ -105,7 +105,7 @@ class ListingHandlers:
         done = subprocess.run(["ps", *arguments], capture_output=True, text=True, check=False, errors="replace")
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["it failed"])[0]
-            raise SystemFailure(f"Error running ps: {reason}")
+            raise SystemFailure(f"ps: {reason}")
         return _table(done.stdout, pids)
 
     def _sizes(self, container: Container) -> tuple[int, int]:

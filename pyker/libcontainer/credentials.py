@@ -88,7 +88,9 @@ def assume_and_execute(
     )
     env = command.environment(process.env, who.home)
     if make_cwd:
-        os.makedirs(process.cwd, 0o755, exist_ok=True)
+        # Where something else is in the way, going there fails with the words that people know.
+        with contextlib.suppress(FileExistsError, NotADirectoryError):
+            os.makedirs(process.cwd, 0o755, exist_ok=True)
     warnings: tuple[str, ...] = ()
     if process.oom_score_adj is not None:
         _set_oom_score_adj(str(process.oom_score_adj))
