@@ -351,5 +351,6 @@ def _spec_options(options: Options, remap: userns.Remap) -> SpecOptions:
         cgroup_parent=cgroup_parent(options),
         default_ulimits=tuple(Ulimit(name=name, soft=soft, hard=hard) for name, soft, hard in limits),
         seccomp_cache=cache,
+        apparmor_record=os.path.join(options.exec_root, "apparmor"),
         remap=remap,
     )

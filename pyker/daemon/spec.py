@@ -31,7 +31,7 @@ class SpecOptions:
     """What the daemon's own options say about every container.
 
     ``seccomp_cache`` is a folder for compiled filters, "" for none. ``seccomp_profile`` is the JSON text of the profile
-    used where a container asks for none, "" for the built-in one.
+    used where a container asks for none, "" for the built-in one. ``apparmor_record`` is for ``apparmor.load_default``.
     """
 
     cgroup_parent: str = "/pyker"
@@ -40,6 +40,7 @@ class SpecOptions:
     no_new_privileges: bool = False
     seccomp_cache: str = ""
     seccomp_profile: str = ""
+    apparmor_record: str = ""
     remap: userns.Remap = userns.UNMAPPED
 
 
@@ -100,9 +101,9 @@ class Specs:
             log.warning("seccomp: %s", error)
         if apparmor.enabled():
             try:
-                apparmor.load_default()
+                apparmor.load_default(self._options.apparmor_record)
             except PykerError as error:
-                log.warning("containers run without AppArmor: %s", error)
+                log.warning("containers run without AppArmor: %s; %s", error, error.hint)
 
 
 def build_spec(

@@ -148,6 +148,7 @@ class StartHandlers:
             remove_tree(state_dir)
         os.makedirs(state_dir, mode=0o700)
         spec = self._specs.container_spec(plan.container, plan.rootfs, plan.sandbox, state_dir)
+        plan.container = replace(plan.container, app_armor_profile=spec.process.apparmor_profile)
         if plan.steps is not None:
             spec = structs.replace(spec, mounts=(*spec.mounts, plan.steps))
         attachments, plan.attachments = plan.attachments, ()
@@ -185,7 +186,7 @@ class StartHandlers:
         # A daemon that dies while the process starts must find its network again.
         self._store.put_later(container)
         pid = ctx.run(RunProcess(container=container.id, driver=self._driver.name))
-        container = state.started(container, pid, time.time_ns())
+        container = state.started(plan.container, pid, time.time_ns())
         if ctx.actor.kind != "engine":
             container = replace(container, restart_count=0)
         self._store.put_later(container)

@@ -7,9 +7,9 @@ file; the kernel applies it at execve.
 from __future__ import annotations
 
 import os
-import subprocess
 
 from pyker.errors import InvalidParameter, KernelError, NotSupported
+from pyker.libcontainer import syscalls as sc
 
 DEFAULT_PROFILE = "pyker-default"
 UNCONFINED = "unconfined"
@@ -18,16 +18,22 @@ PARSER = "/sbin/apparmor_parser"
 _ENABLED = "/sys/module/apparmor/parameters/enabled"
 _PROFILES = "/sys/kernel/security/apparmor/profiles"
 
+_PARSER_PLACES = (PARSER, "/usr/sbin/apparmor_parser")
+_REMOVE = "/sys/kernel/security/apparmor/.remove"
+
 _NEVER = (
-    "@{PROC}/{kallsyms,kcore,kmem,mem,sysrq-trigger} rwklx",
-    "@{PROC}/{acpi,bus,fs,irq,scsi}/** wklx",
-    "@{PROC}/sys/{abi,debug,dev,fs,sunrpc,user,vm}/** wklx",
-    "@{PROC}/sys/kernel/{core_*,hotplug,kexec*,kptr_restrict,modprobe,modules_disabled,panic*,sysrq,yama/**} wklx",
-    "/sys/{block,bus,class,dev,devices,hypervisor,module,power}/** wklx",
-    "/sys/{firmware,kernel/security,kernel/debug,kernel/tracing}/** rwklx",
-    "/sys/kernel/** wklx",
-    "/sys/fs/{bpf,btrfs,ext4,f2fs,fuse,pstore,resctrl,selinux,smackfs,xfs}/** wklx",
-    "/sys/devices/virtual/powercap/** rwklx",
+    # What stays open in /proc: processes' own files, and the limits on shared memory, which namespaces have.
+    "@{PROC}/* wkl",
+    "@{PROC}/{[^0-9s],s[^y],sy[^s],sys?}*/** wkl",
+    "@{PROC}/sys/[^k]** wkl",
+    "@{PROC}/sys/k[^e]** wkl",
+    "@{PROC}/sys/kernel/{[^s],s[^h],sh[^m]}** wkl",
+    "@{PROC}/{kcore,kmem,mem,sysrq-trigger} rwkl",
+    # In /sys, only the cgroups that are shown.
+    "/sys/{[^f],f[^s]}*/** wkl",
+    "/sys/fs/{[^c],c[^g],cg[^r]}*/** wkl",
+    "/sys/{firmware,kernel/security}/** rwkl",
+    "/sys/devices/virtual/powercap/** rwkl",
 )
 """Knobs of the whole machine: what a rule ends with is refused even to root."""
 
@@ -79,12 +85,15 @@ def change_on_exec(profile: str) -> None:
     try:
         fd = os.open(attribute, os.O_WRONLY | os.O_CLOEXEC)
         try:
+            if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
+                # An image that offers a file of its own would leave the process unconfined (CVE-2019-16884).
+                raise KernelError(f"apparmor: {attribute} is not in procfs", stage="apparmor")
             os.write(fd, f"exec {profile}".encode())
         finally:
             os.close(fd)
     except OSError as error:
         raise KernelError(
-            f"apparmor: profile {profile!r}: {os.strerror(error.errno or 0)}",
+            f"apparmor failed to apply profile {profile}: write {attribute}: {os.strerror(error.errno or 0).lower()}",
             syscall="write",
             errno=error.errno or 0,
             stage="apparmor",
@@ -93,9 +102,10 @@ def change_on_exec(profile: str) -> None:
 
 
 def default_text(name: str = DEFAULT_PROFILE) -> str:
-    """The source of the default profile: all files, network and capabilities, but no mounts, no kernel knobs.
+    """The source of the default profile: all files, network and capabilities, but no mounts, no knobs of the kernel.
 
-    Processes in it may signal and trace each other; a process outside, which is the engine, may signal them.
+    It forbids what the reference engine's does. Processes in it may signal and trace each other; a process outside,
+    which is the engine, may signal them.
     """
     lines = [
         "#include <tunables/global>",
@@ -105,7 +115,7 @@ def default_text(name: str = DEFAULT_PROFILE) -> str:
         "  file, network, capability, umount,",
         f"  signal (send, receive) peer={name},",
         "  signal (receive) peer=unconfined,",
-        f"  ptrace peer={name},",
+        f"  ptrace (read, readby, trace, tracedby) peer={name},",
         "  deny mount,",
         *(f"  deny {rule}," for rule in _NEVER),
         "}",
@@ -114,19 +124,67 @@ def default_text(name: str = DEFAULT_PROFILE) -> str:
     return "\n".join(lines)
 
 
-def load_default(name: str = DEFAULT_PROFILE) -> None:
-    """Make sure that the default profile is loaded; for the daemon, once at start.
+def parser() -> str:
+    """Where apparmor_parser is. Raises: NotSupported."""
+    for path in _PARSER_PLACES:
+        if os.access(path, os.X_OK):
+            return path
+    raise NotSupported(f"{PARSER} is missing", hint="install the package apparmor")
 
-    Raises: NotSupported without AppArmor or its parser, KernelError if the parser refuses.
+
+def load(text: str, name: str) -> None:
+    """Compile a profile and give it to the kernel, in place of one of that name. apparmor_parser(8) --replace.
+
+    Processes that run under it are confined by the new text at once. Raises: NotSupported without AppArmor or its
+    parser, KernelError if the parser or the kernel refuses.
     """
+    import subprocess
+
     require()
-    if loaded(name):
-        return
-    if not os.access(PARSER, os.X_OK):
-        raise NotSupported(f"{PARSER} is missing", hint="install the package apparmor")
-    done = subprocess.run(
-        [PARSER, "-Kr"], input=default_text(name).encode(), capture_output=True, check=False, close_fds=True
-    )
+    # Without a cache: nothing is left in /etc or /var, and a text of ours is compiled once a boot.
+    done = subprocess.run([parser(), "-Kr"], input=text.encode(), capture_output=True, check=False, close_fds=True)
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip()
         raise KernelError(f"apparmor: {PARSER} refused profile {name!r}: {reason}", stage="apparmor")
+
+
+def load_default(record: str = "", name: str = DEFAULT_PROFILE) -> None:
+    """Make sure that the default profile is loaded; for the daemon, once at start.
+
+    ``record`` is a file that goes with the boot and remembers which text was loaded, so that a newer daemon replaces
+    an older one's profile, and the same daemon compiles nothing twice. Raises: as ``load``.
+    """
+    import hashlib
+
+    require()
+    text = default_text(name)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if loaded(name) and (not record or _content(record) == digest):
+        return
+    load(text, name)
+    if record:
+        with open(record, "w", encoding="ascii") as file:
+            file.write(digest)
+
+
+def unload(name: str) -> None:
+    """Take a profile from the kernel; processes under it are unconfined from then on. One that is gone is no error.
+
+    Raises: KernelError, NotSupported.
+    """
+    require()
+    try:
+        with open(_REMOVE, "wb", buffering=0) as file:
+            file.write(name.encode())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise KernelError.from_oserror(error, syscall="write", stage="apparmor") from error
+
+
+def _content(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return ""

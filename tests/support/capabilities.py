@@ -64,6 +64,14 @@ def _library(name: str) -> bool:
     return True
 
 
+def _apparmor() -> bool:
+    """Switched on, and its files are mounted: profiles can be loaded."""
+    switch = Path("/sys/module/apparmor/parameters/enabled")
+    return (
+        switch.exists() and switch.read_text().startswith("Y") and os.path.exists("/sys/kernel/security/apparmor/.load")
+    )
+
+
 def _idmapped_mounts() -> bool:
     """On the file system that tests write to, with an overlay above."""
     import subprocess
@@ -93,8 +101,8 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "cgroup-v1": _cgroup_v1,
     "cgroup-v2": _cgroup_v2,
     "cgroup2": lambda: " - cgroup2 " in Path("/proc/self/mountinfo").read_text(),
-    "apparmor": lambda: Path("/sys/module/apparmor/parameters/enabled").exists(),
-    "apparmor-parser": lambda: shutil.which("apparmor_parser") is not None,
+    "apparmor": _apparmor,
+    "apparmor-parser": lambda: any(os.path.exists(f"{place}/apparmor_parser") for place in ("/sbin", "/usr/sbin")),
     "docker-cli": lambda: shutil.which("docker") is not None,
     "docker-cli-28": lambda: _docker_cli_major() >= 28,
     "dockerd": lambda: shutil.which("dockerd") is not None,
