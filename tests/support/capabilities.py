@@ -116,6 +116,8 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "nft": lambda: shutil.which("nft") is not None,
     "iproute2": lambda: shutil.which("ip") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
+    "chromium": lambda: shutil.which("chromium") is not None,
+    "pdftotext": lambda: shutil.which("pdftotext") is not None,
     "gcc": lambda: shutil.which("gcc") is not None,
     "strace": lambda: shutil.which("strace") is not None,
 }
