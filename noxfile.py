@@ -43,8 +43,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types by mypy --strict, over the package and the tests' support code."""
-    _module(session, "mypy", "--strict", "pyker", "tests/support")
+    """Types by mypy --strict, over the package, the tests' support code and the report."""
+    _module(session, "mypy", "--strict", "pyker", "tests/support", "tests/report")
 
 
 @nox.session
@@ -83,6 +83,18 @@ def conformance(session: nox.Session) -> None:
     arguments = ["-q", "-p", "no:cacheprovider", "--timeout=180", "-n", WORKERS, "tests/conformance"]
     chosen = session.posargs or ["--engine", "docker", "--engine", "pyker", *_results("conformance")]
     _module(session, "pytest", *arguments, *chosen)
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Make build/report/report.html of build/results/. ``-- --output DIR``, ``-- --strict``, ``-- --help``."""
+    _module(session, "tests.report", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The report's page in headless Chromium."""
+    _pytest(session, "browser")
 
 
 @nox.session
