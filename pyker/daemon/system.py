@@ -144,7 +144,7 @@ class SystemHandlers:
             "ProductLicense": "",
             "DefaultAddressPools": [],
             "CDISpecDirs": [],
-            "FirewallBackend": {"Driver": "nftables"},
+            "FirewallBackend": {"Driver": "nftables" if options.iptables else "none"},
         }
         limits, warnings = cgroup_limits()
         fields.update(limits)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyker.errors import KernelError, NotSupported, PykerError
+from pyker.libcontainer import iptables
 from pyker.libcontainer.nftables import DeletionWatch, Nftables
 
 TABLE = "pyker"
@@ -138,7 +139,7 @@ class Firewall:
                 self._context().listing("list tables")
             except KernelError as error:
                 raise NotSupported(
-                    f"nftables: the kernel refuses: {error.message}",
+                    f"nftables: the kernel refuses: {error.message} ({_instead()})",
                     hint="load the module nf_tables, or start the daemon with --iptables=false",
                 ) from error
 
@@ -234,7 +235,8 @@ class Firewall:
         with self._lock:
             chains = self._context().listing("list chains")
         found = [item["chain"] for item in chains if "chain" in item]
-        return [
+        legacy = ["FORWARD of iptables-legacy"] if iptables.legacy_forward_drops() else []
+        return legacy + [
             f"{chain['family']} {chain['table']} {chain['name']}"
             for chain in found
             if chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain["table"] != TABLE
@@ -326,3 +328,11 @@ class Firewall:
                     _LOG.warning("the firewall table inet %s was changed from outside; put back", TABLE)
             except PykerError as error:
                 _LOG.error("the firewall table inet %s cannot be put back: %s", TABLE, error)
+
+
+def _instead() -> str:
+    """Why iptables does not help."""
+    answer = iptables.probe()
+    if answer.usable:
+        return f"{answer.reason}, but this engine writes its rules by nftables only"
+    return answer.reason

@@ -72,6 +72,17 @@ def _apparmor() -> bool:
     )
 
 
+def _iptables_legacy() -> bool:
+    """The program, and the kernel's part of it."""
+    import subprocess
+
+    try:
+        done = subprocess.run(["unshare", "-n", "iptables-legacy", "-w", "-S"], capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
 def _idmapped_mounts() -> bool:
     """On the file system that tests write to, with an overlay above."""
     import subprocess
@@ -114,6 +125,8 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "skopeo": lambda: shutil.which("skopeo") is not None,
     "htpasswd": lambda: shutil.which("htpasswd") is not None,
     "nft": lambda: shutil.which("nft") is not None,
+    "iptables": lambda: shutil.which("iptables-nft") is not None and shutil.which("iptables-legacy") is not None,
+    "iptables-legacy": _iptables_legacy,
     "iproute2": lambda: shutil.which("ip") is not None,
     "openssl": lambda: shutil.which("openssl") is not None,
     "chromium": lambda: shutil.which("chromium") is not None,
