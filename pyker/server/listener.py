@@ -213,8 +213,11 @@ def _passed_listeners(which: str, *, tls: bool) -> list[Listener]:
         raise InvalidParameter(f"no sockets found via socket activation for fd://{which}")
     listeners = []
     for fd in chosen:
-        os.set_inheritable(fd, False)
-        sock = socket.socket(fileno=fd)
+        try:
+            os.set_inheritable(fd, False)
+            sock = socket.socket(fileno=fd)
+        except OSError as error:
+            raise InvalidParameter(f"file descriptor {fd}, which was passed, is no socket: {error.strerror}") from error
         sock.setblocking(True)
         is_tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
         listeners.append(Listener(sock, f"fd://{fd}", tls=tls and is_tcp))

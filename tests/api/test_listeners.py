@@ -351,3 +351,16 @@ def test_without_activation_fd_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("LISTEN_PID", raising=False)
     with pytest.raises(InvalidParameter, match="socket activation"):
         _open("fd://")
+
+
+def test_what_was_passed_and_is_no_socket_is_named(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
+        "os.dup2(os.open(sys.argv[1], os.O_RDONLY), 3)\n"
+        "from pyker.server.listener import _passed_listeners\n"
+        "_passed_listeners('', tls=False)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "file descriptor 3, which was passed, is no socket" in done.stderr.splitlines()[-1], done.stderr

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,6 +24,17 @@ from tests.support.residue import Watch
 from tests.support.results import FACT
 
 _numbers = itertools.count()
+
+# What systemd does for a service with a socket unit: listen, put the socket at number 3, say so, become the service.
+ACTIVATE = """
+import os, socket, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+os.dup2(listener.fileno(), 3)
+os.set_inheritable(3, True)
+os.execvpe(sys.argv[2], sys.argv[2:], {**os.environ, "LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())})
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -173,6 +184,28 @@ def busybox(engine: Engine, shelf: Shelf) -> str:
     if engine.request("GET", f"/images/{shelf.busybox}/json").status != 200:
         engine.docker("pull", "-q", shelf.busybox, check=True)
     return shelf.busybox
+
+
+@pytest.fixture
+def another(engine: Engine, tmp_path: Path) -> Iterator[Callable[..., Engine]]:
+    """Starts further engines of the kind under test, with flags and environment variables of the test's own."""
+    made: list[Engine] = []
+
+    def start(*flags: str, env: Mapping[str, str] | None = None, activated: str = "") -> Engine:
+        """``activated``: a listening unix socket at that path is handed over, as systemd does."""
+        one = type(engine)(tmp_path / f"another{len(made)}", flags=flags)
+        made.append(one)
+        variables = {**one.environment(), **(env or {})}
+        one.environment = lambda: variables  # type: ignore[method-assign]
+        if activated:
+            command = [sys.executable, "-c", ACTIVATE, activated, *one.command()]
+            one.command = lambda: command  # type: ignore[method-assign]
+        one.start()
+        return one
+
+    yield start
+    for one in reversed(made):
+        one.stop()
 
 
 @pytest.fixture
