@@ -14,7 +14,7 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "imports", "unit", "contracts", "kernel", "api"]
 
-PACKAGES = ("pyker", "tests", "bench", "tools", "noxfile.py")
+PACKAGES = ("pyker", "tests", "bench", "lab", "tools", "noxfile.py")
 WORKERS = os.environ.get("PYKER_TEST_WORKERS", "2")
 
 
@@ -43,8 +43,8 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types by mypy --strict, over the package, the tests' support code and the report."""
-    _module(session, "mypy", "--strict", "pyker", "tests/support", "tests/report")
+    """Types by mypy --strict, over the package, the tests' support code, the report and the lab."""
+    _module(session, "mypy", "--strict", "pyker", "tests/support", "tests/report", "lab")
 
 
 @nox.session
@@ -95,6 +95,12 @@ def report(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """The report's page in headless Chromium."""
     _pytest(session, "browser")
+
+
+@nox.session
+def lab(session: nox.Session) -> None:
+    """The suites in virtual machines of several kernels; ``-- --help`` and docs/lab.md say more. Needs root."""
+    _module(session, "lab", *session.posargs)
 
 
 @nox.session
