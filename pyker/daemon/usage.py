@@ -12,7 +12,7 @@ _HELP = {
     "data-root": "Folder of images, containers and volumes (default /var/lib/pyker)",
     "exec-root": "Folder of what lives as long as the machine runs (default /run/pyker)",
     "pidfile": "File for the daemon's pid (default /run/pyker.pid)",
-    "storage-driver": "Graphdriver: overlay2 or vfs; also by PYKER_DRIVER or DOCKER_DRIVER",
+    "storage-driver": "Graphdriver: overlay2, btrfs or vfs; also by PYKER_DRIVER or DOCKER_DRIVER",
     "exec-driver": "Execdriver (default native)",
     "bridge": "Attach containers to this bridge; none: no default network",
     "bip": "Address of the default bridge, as CIDR",

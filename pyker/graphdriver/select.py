@@ -14,16 +14,16 @@ from pyker.errors import NotSupported, SystemFailure
 from pyker.graphdriver.base import GraphDriver
 
 GROUP = "pyker.graphdrivers"
-PREFERENCE = ("overlay2", "vfs")
+PREFERENCE = ("overlay2", "btrfs", "vfs")
 """Third parties' drivers come between, in order of their names."""
 
 _OURS = {
+    "btrfs": "pyker.graphdriver.btrfs:BtrfsDriver",
     "overlay2": "pyker.graphdriver.overlay2:Overlay2Driver",
     "vfs": "pyker.graphdriver.vfs:VfsDriver",
 }
 _GONE = {
     "aufs": "the kernel has no aufs, and overlay2 took its place",
-    "btrfs": "it is not built yet; overlay2 works on btrfs too",
     "overlay": "it kept layers by hard links, and overlay2 took its place",
     "devicemapper": "it was removed from the field in favour of overlay2",
     "zfs": "it is not built yet",

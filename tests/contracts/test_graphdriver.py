@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,11 +15,13 @@ import pytest
 from pyker.errors import NotSupported, SystemFailure
 from pyker.graphdriver import select
 from pyker.graphdriver.base import GraphDriver, RootfsSpec
+from pyker.graphdriver.btrfs import BtrfsDriver
 from pyker.graphdriver.overlay2 import Overlay2Driver
 from pyker.graphdriver.vfs import VfsDriver
 from pyker.types.ids import CacheId
 from tests.support import layers
 from tests.support.layers import entry, file, folder, members
+from tests.support.namespaces import isolated
 
 pytestmark = pytest.mark.requires("root", "overlay")
 
@@ -66,12 +69,37 @@ def view(spec: RootfsSpec, place: Path, *writes: str) -> dict[str, list[object]]
     return found
 
 
-@pytest.fixture(params=[Overlay2Driver, VfsDriver], ids=["overlay2", "vfs"])
+@pytest.fixture(
+    params=[
+        Overlay2Driver,
+        pytest.param(BtrfsDriver, marks=pytest.mark.requires("btrfs", "loop")),
+        VfsDriver,
+    ],
+    ids=["overlay2", "btrfs", "vfs"],
+)
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GraphDriver]:
     root = tmp_path / "driver"
-    yield request.param(str(root))
-    mounts = Path("/proc/self/mountinfo").read_text()
-    assert str(root) not in mounts
+    place = on_btrfs(tmp_path) if request.param is BtrfsDriver else contextlib.nullcontext()
+    with place:
+        yield request.param(str(root))
+        mounts = Path("/proc/thread-self/mountinfo").read_text()
+        assert f"{root}/" not in mounts
+
+
+@contextlib.contextmanager
+def on_btrfs(folder: Path) -> Iterator[None]:
+    """``folder/driver`` is a btrfs, in a mount namespace of this thread's own."""
+    image = folder / "btrfs.img"
+    with open(image, "wb") as made:
+        made.truncate(256 << 20)
+    subprocess.run(["mkfs.btrfs", "-q", str(image)], check=True)
+    (folder / "driver").mkdir()
+    with isolated():
+        subprocess.run(["mount", "-o", "loop", str(image), str(folder / "driver")], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", str(folder / "driver")], check=True)
 
 
 def layer(driver: GraphDriver, name: str, parents: list[CacheId], tar: bytes) -> CacheId:
@@ -146,7 +174,7 @@ def test_removing(driver: GraphDriver) -> None:
     for cache_id in chain:
         driver.remove(cache_id)
     left = [name for top, folders, files in os.walk(driver.root) for name in folders + files]
-    assert left in ([], ["l"], ["dir"])
+    assert left in ([], ["l"], ["dir"], ["subvolumes"])
 
 
 def test_pruning_keeps_what_is_named(driver: GraphDriver) -> None:
@@ -230,9 +258,9 @@ def test_selection(tmp_path: Path) -> None:
     assert choose(tmp_path / "5", "overlay2") == "overlay2"
 
 
-@pytest.mark.parametrize("name", ["aufs", "btrfs", "overlay", "devicemapper", "nosuch"])
+@pytest.mark.parametrize("name", ["aufs", "overlay", "devicemapper", "nosuch"])
 def test_a_driver_that_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(NotSupported, match=f"driver not supported: '{name}': .+available: overlay2, vfs"):
+    with pytest.raises(NotSupported, match=f"driver not supported: '{name}': .+available: overlay2, btrfs, vfs"):
         choose(tmp_path, name)
 
 
@@ -281,3 +309,50 @@ def test_status(tmp_path: Path) -> None:
     assert pairs["Backing Filesystem"] == {"ext2/ext3": "extfs"}.get(kind.stdout.strip(), kind.stdout.strip())
     assert pairs["Supports d_type"] == "true"
     assert list(pairs) == ["Backing Filesystem", "Supports d_type", "Native Overlay Diff", "userxattr"]
+
+
+# btrfs
+
+
+@pytest.mark.requires("btrfs", "loop")
+def test_layers_are_snapshots_that_share_their_blocks(tmp_path: Path) -> None:
+    with on_btrfs(tmp_path):
+        driver = BtrfsDriver(str(tmp_path / "driver"))
+        chain = stack(driver)
+        for cache_id in chain:
+            assert os.stat(driver.diff_path(cache_id)).st_ino == 256
+        big = Path(driver.diff_path(chain[0]), "big")
+        big.write_bytes(os.urandom(32 << 20))
+        subprocess.run(["sync", "-f", str(big)], check=True)
+        free = os.statvfs(driver.root).f_bavail * os.statvfs(driver.root).f_frsize
+        for number in range(20):
+            driver.create_rw(CacheId(f"{number:064x}"), chain, storage_opt={})
+        subprocess.run(["sync", "-f", str(big)], check=True)
+        spent = free - os.statvfs(driver.root).f_bavail * os.statvfs(driver.root).f_frsize
+        assert spent < 8 << 20, "snapshots copied"
+
+
+@pytest.mark.requires("btrfs", "loop")
+def test_subvolumes_that_a_container_made_go_with_it(tmp_path: Path) -> None:
+    with on_btrfs(tmp_path):
+        driver = BtrfsDriver(str(tmp_path / "driver"))
+        top = CacheId("e" * 64)
+        driver.create_rw(top, [], storage_opt={})
+        folder = driver.diff_path(top)
+        os.mkdir(f"{folder}/deep")
+        for where, name in ((f"{folder}/deep", "one"), (f"{folder}/deep/one", "two")):
+            subprocess.run(["btrfs", "-q", "subvolume", "create", f"{where}/{name}"], check=True)
+        driver.remove(top)
+        assert os.listdir(os.path.dirname(folder)) == []
+
+
+@pytest.mark.requires("btrfs", "loop")
+def test_the_btrfs_probe_tries_it_and_leaves_nothing(tmp_path: Path) -> None:
+    answer = BtrfsDriver.probe(str(tmp_path / "elsewhere" / "btrfs"))
+    assert not answer.usable
+    assert answer.reason.startswith(f"{tmp_path} is on ")
+    assert answer.reason.endswith(", not on btrfs")
+    with on_btrfs(tmp_path):
+        assert BtrfsDriver.probe(str(tmp_path / "driver" / "deep" / "btrfs")).usable
+        assert os.listdir(tmp_path / "driver") == []
+        assert choose(tmp_path / "driver", "btrfs") == "btrfs"

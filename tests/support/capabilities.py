@@ -98,7 +98,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "idmapped-mounts": _idmapped_mounts,
     "overlay": lambda: _filesystem("overlay"),
-    "btrfs": lambda: _filesystem("btrfs"),
+    "btrfs": lambda: _filesystem("btrfs") and shutil.which("mkfs.btrfs") is not None,
     "loop": lambda: os.path.exists("/dev/loop-control"),
     "bridge": lambda: _link_type("bridge"),
     "veth": lambda: os.geteuid() == 0 and _link_type("bridge"),
