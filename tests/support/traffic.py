@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tests.support.engines import Engine
@@ -72,7 +73,7 @@ server, name, kind = sys.argv[1], sys.argv[2], int(sys.argv[3])
 labels = b"".join(bytes([len(part)]) + part.encode() for part in name.rstrip(".").split(".")) + b"\\0"
 number = secrets.randbelow(65536)
 link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-link.settimeout(15)
+link.settimeout(8)
 link.sendto(struct.pack(">6H", number, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">2H", kind, 1), (server, 53))
 reply = link.recv(4096)
 got, flags, questions, count = struct.unpack(">4H", reply[:8])
@@ -102,6 +103,36 @@ for _ in range(count):
 print(json.dumps({"code": flags & 15, "answers": answers}))
 """
 A, PTR, AAAA = 1, 12, 28
+
+# A name server on the host that knows one name, and that there are no others.
+_UPSTREAM = """
+import socket, struct, sys
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.bind((sys.argv[1], 53))
+print("ready", flush=True)
+known = b"".join(bytes([len(part)]) + part.encode() for part in sys.argv[2].split(".")) + b"\\0"
+while True:
+    data, peer = link.recvfrom(4096)
+    end = data.index(b"\\0", 12) + 5
+    mine = data[12:end - 4].lower() == known
+    answer = struct.pack(">3HIH", 0xC00C, 1, 1, 60, 4) + socket.inet_aton(sys.argv[3])
+    found = mine and data[end - 4:end - 2] == b"\\0\\1"
+    head = data[:2] + struct.pack(">5H", 0x8180 | (0 if mine else 3), 1, int(found), 0, 0)
+    link.sendto(head + data[12:end] + (answer if found else b""), peer)
+"""
+
+
+@contextmanager
+def upstream(engine: Engine, listen: str, name: str, address: str) -> Iterator[None]:
+    """A name server on the engine's host at ``listen`` that knows ``name``."""
+    command = [sys.executable, "-IS", "-c", _UPSTREAM, listen, name, address]
+    server = engine.sandbox.popen(command, stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None and server.stdout.readline() == b"ready\n"
+        yield
+    finally:
+        server.kill()
+        server.communicate()
 
 
 def resolve(engine: Engine, container: str, name: str, kind: int = A, *, server: str = "127.0.0.11") -> dict[str, Any]:
