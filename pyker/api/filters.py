@@ -21,6 +21,7 @@ CONTAINERS = frozenset(
 )
 IMAGES = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 NETWORKS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+PLUGINS = frozenset({"capability", "enabled"})
 EVENTS = frozenset(
     {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret"}
     | {"service", "type", "volume"}

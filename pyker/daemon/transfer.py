@@ -69,8 +69,7 @@ class TransferHandlers:
 
         def one(repository: Repository, wanted: Reference) -> tuple[Digest, ImageId, bool]:
             digest, image_id, newer = self._puller.pull(repository, wanted, platform, ctx)
-            attributes = {"name": wanted.familiar_name}
-            self._publish(Event(kind="image", action="pull", actor_id=wanted.familiar, attributes=attributes))
+            self._tell("pull", wanted, image_id)
             return digest, image_id, newer
 
         def wanted_ones(repository: Repository) -> Pulled:
@@ -102,6 +101,11 @@ class TransferHandlers:
             self._warn(pulled, platform, ctx)
         return pulled
 
+    def _tell(self, action: str, name: Reference, image_id: ImageId) -> None:
+        config = json.loads(self._store.image_config(image_id) or b"{}").get("config") or {}
+        attributes = {**(config.get("Labels") or {}), "name": name.familiar_name}
+        self._publish(Event(kind="image", action=action, actor_id=name.familiar, attributes=attributes))
+
     def _warn(self, pulled: Pulled, wanted: Platform, ctx: JobContext) -> None:
         """Say so if the registry's only image is one for another platform than the user asked for."""
         parsed = json.loads(self._store.image_config(pulled.image_id) or b"{}")
@@ -131,8 +135,7 @@ class TransferHandlers:
         def send(repository: Repository) -> None:
             for name, image_id in names:
                 self._pusher.push(repository, name, image_id, ctx)
-                attributes = {"name": name.familiar_name}
-                self._publish(Event(kind="image", action="push", actor_id=name.familiar, attributes=attributes))
+                self._tell("push", name, image_id)
 
         credentials = _credentials(job.auth)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pyker.errors import NotFound, NotSupported
+from pyker.errors import InvalidParameter, NotFound, NotSupported
 from pyker.server.call import Call
 from pyker.server.reply import Reply
 from pyker.server.router import Route
@@ -22,6 +22,13 @@ def volume(call: Call) -> Reply:
     raise NotFound(f"get {call['name']}: no such volume")
 
 
+def session(call: Call) -> Reply:
+    """The client's end of a build: only a connection that is handed over could serve it."""
+    if not call.request.headers.get("upgrade"):
+        raise InvalidParameter("no upgrade proto in request")
+    raise NotSupported("build with BuildKit is not there yet in Pyker")
+
+
 _ENDPOINTS = (
     ("GET", "/containers/{name:.*}/changes", "diff"),
     ("GET", "/containers/{name:.*}/export", "export"),
@@ -36,7 +43,6 @@ _ENDPOINTS = (
     ("POST", "/build", "build"),
     ("POST", "/build/prune", "builder prune"),
     ("POST", "/build/cancel", "build"),
-    ("POST", "/session", "build with BuildKit"),
     ("POST", "/grpc", "build with BuildKit"),
     ("GET", "/images/get", "save"),
     ("GET", "/images/{name:.*}/get", "save"),
@@ -53,10 +59,10 @@ _ENDPOINTS = (
     ("POST", "/networks/{name:.*}/disconnect", "network disconnect"),
     ("GET", "/plugins/privileges", "plugin install"),
     ("POST", "/plugins/{name:.*}", "plugins"),
-    ("DELETE", "/plugins/{name:.*}", "plugins"),
 )
 
 ROUTES = [
     *(Route(method, pattern, _absent(what)) for method, pattern, what in _ENDPOINTS),
     Route("GET", "/volumes/{name:.*}", volume),
+    Route("POST", "/session", session),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pyker.api import filters
 from pyker.errors import NotFound, Unavailable
 from pyker.server.call import Call
 from pyker.server.reply import Reply, json_reply
@@ -15,7 +16,12 @@ def no_swarm(call: Call) -> Reply:
     )
 
 
+def not_in_one(call: Call) -> Reply:
+    raise Unavailable("This node is not part of a swarm")
+
+
 def plugins(call: Call) -> Reply:
+    call.filters(filters.PLUGINS)
     return json_reply([])
 
 
@@ -36,8 +42,11 @@ def _family(name: str) -> list[Route]:
 ROUTES = [
     Route("GET", "/plugins", plugins),
     Route("GET", "/plugins/{name:.*}/json", plugin),
+    Route("DELETE", "/plugins/{name:.*}", plugin),
+    *(Route("POST", f"/plugins/{{name:.*}}/{verb}", plugin) for verb in ("enable", "disable", "push", "set")),
     Route("GET", "/swarm", no_swarm),
     Route("GET", "/swarm/unlockkey", no_swarm),
-    *(Route("POST", f"/swarm/{verb}", no_swarm) for verb in ("init", "join", "leave", "update", "unlock")),
+    Route("POST", "/swarm/leave", not_in_one),
+    *(Route("POST", f"/swarm/{verb}", no_swarm) for verb in ("init", "join", "update", "unlock")),
     *(route for name in ("nodes", "services", "tasks", "secrets", "configs") for route in _family(name)),
 ]

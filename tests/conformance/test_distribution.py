@@ -1,0 +1,125 @@
+"""``GET /distribution/{name}/json``: what a registry has, without pulling it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tarfile
+from base64 import urlsafe_b64encode
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.conftest import Shelf
+from tests.support import images
+from tests.support.asking import get, message
+from tests.support.engines import Engine
+from tests.support.registry import Registry
+
+pytestmark = pytest.mark.claim("GET /distribution/{name}/json", "rule-distribution")
+
+
+def _one(tar: tarfile.TarFile) -> None:
+    images.add_file(tar, "one", b"1\n")
+
+
+def _raw(registry: Registry, reference: str) -> bytes:
+    return registry.sandbox.run(["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}"]).stdout
+
+
+def test_the_descriptor_of_a_manifest(engine: Engine, shelf: Shelf) -> None:
+    reference = shelf.add("distribution/one:1", layers=(_one,), label="distribution")
+    raw = _raw(shelf.registry, reference)
+    before = get(engine, "/images/json")
+    value = get(engine, f"/distribution/{reference}/json")
+    assert value["Descriptor"] == {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": images.digest(raw),
+        "size": len(raw),
+    }
+    # The reference engine reads the platform of Docker's own manifests alone.
+    assert value["Platforms"] in (None, [{"architecture": "amd64", "os": "linux"}])
+    assert get(engine, "/images/json") == before
+
+
+def test_by_digest(engine: Engine, shelf: Shelf) -> None:
+    reference = shelf.add("distribution/digest:1", layers=(_one,), label="distribution-digest")
+    digest = images.digest(_raw(shelf.registry, reference))
+    value = get(engine, f"/distribution/{reference.rpartition(':')[0]}@{digest}/json")
+    assert value["Descriptor"]["digest"] == digest
+
+
+def test_a_manifest_that_docker_wrote_has_a_platform(engine: Engine, shelf: Shelf, busybox: str) -> None:
+    target = f"{shelf.registry.address}/distribution/pushed:1"
+    engine.docker("tag", busybox, target, check=True)
+    engine.docker("push", "-q", target, check=True)
+    engine.docker("rmi", target, check=True)
+    value = get(engine, f"/distribution/{target}/json")
+    assert value["Descriptor"]["digest"] == images.digest(_raw(shelf.registry, target))
+    assert value["Platforms"] == [{"architecture": "amd64", "os": "linux"}]
+
+
+def test_an_index_has_all_its_platforms(engine: Engine, shelf: Shelf, tmp_path: Path) -> None:
+    reference = shelf.add("distribution/index:amd64", layers=(_one,), label="distribution-index")
+    raw = _raw(shelf.registry, reference)
+    entry = {"mediaType": json.loads(raw)["mediaType"], "digest": images.digest(raw), "size": len(raw)}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {**entry, "platform": {"architecture": "amd64", "os": "linux"}},
+            {**entry, "platform": {"architecture": "arm64", "os": "linux", "variant": "v8"}},
+        ],
+    }
+    file = tmp_path / "index.json"
+    file.write_text(json.dumps(index))
+    url = f"http://{shelf.registry.address}/v2/distribution/index/manifests/all"
+    kind = "Content-Type: application/vnd.oci.image.index.v1+json"
+    script = (
+        "import sys, urllib.request as r\n"
+        "data, header = open(sys.argv[2], 'rb').read(), dict([sys.argv[3].split(': ')])\n"
+        "r.urlopen(r.Request(sys.argv[1], data, header, method='PUT'))"
+    )
+    engine.sandbox.run(["python3", "-I", "-c", script, url, str(file), kind])
+    value = get(engine, f"/distribution/{shelf.registry.address}/distribution/index:all/json")
+    assert value["Descriptor"]["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert value["Platforms"] == [
+        {"architecture": "amd64", "os": "linux"},
+        {"architecture": "arm64", "os": "linux", "variant": "v8"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "statuses", "words"),
+    [
+        ("{0}/nope/x:1", (404,), "manifest unknown: manifest unknown"),
+        ("UPPER", (400,), "must be lowercase"),
+        ("127.0.0.1:1/x", (500,), "connect: connection refused"),
+        ("sha256:" + "1" * 64, (400, 500), "no manifest found for full image ID"),
+    ],
+    ids=["unknown", "upper", "refused", "id"],
+)
+def test_what_cannot_be_told(engine: Engine, shelf: Shelf, name: str, statuses: tuple[int, ...], words: str) -> None:
+    reply = engine.request("GET", f"/distribution/{name.format(shelf.registry.address)}/json")
+    assert reply.status in statuses and words in message(reply), reply
+
+
+@pytest.mark.claim("rule-auth")
+@pytest.mark.requires("htpasswd")
+def test_a_registry_with_a_password(engine: Engine, busybox: str, tmp_path: Path) -> None:
+    passwords = tmp_path / "htpasswd"
+    passwords.write_bytes(
+        subprocess.run(["htpasswd", "-Bbn", "user", "geheim"], capture_output=True, check=True).stdout
+    )
+    with Registry(tmp_path / "locked", engine.sandbox, port=5018, htpasswd=str(passwords)) as locked:
+        path = f"/distribution/{locked.address}/private/app:1/json"
+        reply = engine.request("GET", path)
+        assert reply.status in (401, 500) and "no basic auth credentials" in message(reply)
+        given = {"username": "user", "password": "geheim", "serveraddress": locked.address}
+        header = {"X-Registry-Auth": urlsafe_b64encode(json.dumps(given).encode()).decode()}
+        reply = engine.request("GET", path, headers=header)
+        assert reply.status == 404 and "manifest unknown" in message(reply)
+        wrong = engine.request("POST", "/auth", {**given, "password": "falsch"})
+        assert wrong.status in (401, 500) and "unauthorized" in message(wrong).lower()
+        right = engine.request("POST", "/auth", given)
+        assert right.json() == {"Status": "Login Succeeded", "IdentityToken": ""}
