@@ -97,13 +97,13 @@ class CreateHandlers:
     def _create(self, job: CreateContainer, ctx: JobContext) -> ContainerCreated:
         warnings = list(self._check(job.config, job.host_config))
         check_restart_policy(job.host_config)
-        name = check_name(job.container_name) if job.container_name else ""
         source = self._source(job.config.image, job.platform)
         if source.warning:
             warnings.append(source.warning)
         config = merge(job.config, source.config)
         if not config.entrypoint and not config.cmd:
             raise InvalidParameter("No command specified")
+        name = check_name(job.container_name) if job.container_name else ""
         if config.working_dir and not config.working_dir.startswith("/"):
             raise InvalidParameter(
                 f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"

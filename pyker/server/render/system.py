@@ -70,6 +70,8 @@ def info_fields(fields: dict[str, object], version: Version) -> JsonObject:
     if version >= (1, 42):
         shown.pop("KernelMemory", None)
         shown.pop("KernelMemoryTCP", None)
+    if version < (1, 49):
+        shown.pop("FirewallBackend", None)
     return shown
 
 
