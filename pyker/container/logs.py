@@ -59,6 +59,18 @@ class LogReader:
         with _Cursor(self._path) as cursor:
             yield from self._past(cursor, tail, since_ns, until_ns)
 
+    def up_to(self, inode: int, size: int) -> Iterator[LogEntry]:
+        """What had been written when the current file was ``inode`` and had ``size`` bytes."""
+        for path in (*reversed(self._older()), self._path):
+            with _open(path) as file:
+                last = os.fstat(file.fileno()).st_ino == inode
+                for line in file.read(size).splitlines() if last else file:
+                    entry = _entry(line)
+                    if entry is not None:
+                        yield entry
+            if last:
+                return
+
     def follow(
         self,
         stopped: Callable[[], bool],

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 from pyker.container.store import ContainerStore
 from pyker.daemon.events import EventBus
-from pyker.daemon.logs import LogHandlers
+from pyker.daemon.logs import LogHandlers, log_path
 from pyker.daemon.processes import Processes
 from pyker.daemon.streams import Relay, parse_detach_keys
 from pyker.engine.job import JobContext
 from pyker.errors import Conflict
 from pyker.execdriver.base import Attachment, StreamFlags
 from pyker.jobs.containers import AttachContainer, ResizeContainer
+
+_MARK = struct.Struct(">QQ")
+"""``StreamFlags.mark``"""
 
 
 class AttachHandlers:
@@ -40,10 +44,16 @@ class AttachHandlers:
             if job.logs:
                 self._logs.replay(container, client.send, stdout=job.stdout, stderr=job.stderr)
             return
+        if job.logs:
+            log_path(container)
         mine, theirs = socket.socketpair()
-        attachment = Attachment(theirs.detach(), StreamFlags(stdin=stdin, stdout=job.stdout, stderr=job.stderr))
         with self._store.lock(container.id):
             process = self._processes.find(container.id)
+            # What is said while the log is read comes as well: only the monitor knows where the one ends and the other
+            # begins.
+            marked = job.logs and process is not None
+            flags = StreamFlags(stdin=stdin, stdout=job.stdout, stderr=job.stderr, mark=marked)
+            attachment = Attachment(theirs.detach(), flags)
             if process is not None:
                 process.attach(attachment)
             else:
@@ -52,7 +62,8 @@ class AttachHandlers:
             self._bus.container("attach", container)
             client = ctx.stdio.hijack(multiplexed=not config.tty)
             if job.logs:
-                self._logs.replay(container, client.send, stdout=job.stdout, stderr=job.stderr)
+                mark = _read_mark(mine) if marked else None
+                self._logs.replay(container, client.send, stdout=job.stdout, stderr=job.stderr, mark=mark)
             relay = Relay(client, mine, keys if config.tty and stdin else b"")
             relay.run(ctx.cancel, stdin=stdin)
             if relay.detached:
@@ -70,3 +81,15 @@ class AttachHandlers:
             raise Conflict(f"Container {container.id} is not running")
         process.resize(job.height, job.width)
         self._bus.container("resize", container, height=str(job.height), width=str(job.width))
+
+
+def _read_mark(stream: socket.socket) -> tuple[int, int] | None:
+    """Where the log ends and ``stream`` begins; None if the process went before it could tell."""
+    data = b""
+    while len(data) < _MARK.size:
+        piece = stream.recv(_MARK.size - len(data))
+        if not piece:
+            return None
+        data += piece
+    inode, size = _MARK.unpack(data)
+    return inode, size

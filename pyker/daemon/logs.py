@@ -51,12 +51,21 @@ class LogHandlers:
             if (entry.stream == "stdout" and job.stdout) or (entry.stream == "stderr" and job.stderr):
                 write(_render(entry, timestamps=job.timestamps, details=job.details, framed=not tty))
 
-    def replay(self, container: Container, write: Write, *, stdout: bool, stderr: bool) -> None:
-        """Everything said so far, for a client that attaches."""
+    def replay(
+        self,
+        container: Container,
+        write: Write,
+        *,
+        stdout: bool,
+        stderr: bool,
+        mark: tuple[int, int] | None = None,
+    ) -> None:
+        """Everything said so far, or up to ``mark`` (a file's inode, and its size then), for a client that attaches."""
         path = log_path(container)
         if not os.path.exists(path):
             return
-        for entry in LogReader(path).read():
+        reader = LogReader(path)
+        for entry in reader.read() if mark is None else reader.up_to(*mark):
             if (entry.stream == "stdout" and stdout) or (entry.stream == "stderr" and stderr):
                 write(_render(entry, timestamps=False, details=False, framed=not container.config.tty))
 

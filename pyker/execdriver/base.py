@@ -12,11 +12,16 @@ from pyker.types.probe import Probe
 
 @dataclass(frozen=True, slots=True)
 class StreamFlags:
-    """Which of a process's streams an attached client takes part in."""
+    """Which of a process's streams an attached client takes part in.
+
+    ``mark``: sixteen bytes come first that tell up to where the process's log was written when the client came: the
+    inode of the file and its size, both big-endian. Only for a process that has a log.
+    """
 
     stdin: bool = False
     stdout: bool = True
     stderr: bool = True
+    mark: bool = False
 
 
 @dataclass(frozen=True, slots=True)

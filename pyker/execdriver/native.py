@@ -423,7 +423,7 @@ class NativeDriver:
 
 def _streams(attachment: Attachment) -> Streams:
     flags = attachment.flags
-    return Streams(stdin=flags.stdin, stdout=flags.stdout, stderr=flags.stderr)
+    return Streams(stdin=flags.stdin, stdout=flags.stdout, stderr=flags.stderr, mark=flags.mark)
 
 
 def _close_all(attachments: tuple[Attachment, ...]) -> None:

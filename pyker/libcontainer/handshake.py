@@ -70,11 +70,19 @@ _IN_MEMFD = b"m"
 
 
 class Streams(Struct, frozen=True):
-    """Which streams an attached client takes part in."""
+    """Which streams an attached client takes part in.
+
+    ``mark``: it is told first, as LOG_MARK, up to where the log was written when it came, and so what it has missed.
+    """
 
     stdin: bool = False
     stdout: bool = True
     stderr: bool = True
+    mark: bool = False
+
+
+LOG_MARK = struct.Struct(">QQ")
+"""The inode of the log's file, and its size in bytes."""
 
 
 class Run(Struct, frozen=True, tag=True):

@@ -98,6 +98,14 @@ class JsonFileLog:
         if out:
             self._append("".join(out))
 
+    def mark(self) -> tuple[int, int]:
+        """The current file's inode, and up to where it is written."""
+        return os.fstat(self._fd).st_ino, self._size_bytes
+
+    def unfinished(self) -> dict[int, bytes]:
+        """What was said on each stream since its last whole line, and is not in the file yet."""
+        return dict(self._partial)
+
     def flush(self) -> None:
         """Write what is left without a newline; the streams have ended."""
         for stream, rest in self._partial.items():

@@ -75,10 +75,21 @@ class Monitor:
 
     def write(self, stream: int, data: bytes, time_ns: int) -> None:
         """The pump's log. The file is opened when there is something to write: many containers never say a word."""
+        self._open_log().write(stream, data, time_ns)
+
+    def mark(self) -> tuple[int, int]:
+        """Where the pump's log ends now."""
+        return self._open_log().mark()
+
+    def unfinished(self) -> dict[int, bytes]:
+        """What the pump's log holds back until there is a whole line."""
+        return self._open_log().unfinished()
+
+    def _open_log(self) -> JsonFileLog:
         if self._log is None:
             assert self._begin.log is not None
             self._log = JsonFileLog(self._begin.log)
-        self._log.write(stream, data, time_ns)
+        return self._log
 
     def serve(self) -> None:
         """Move bytes and answer until the process has ended and its output is delivered; then report and tidy up."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from pyker.libcontainer.handshake import Socket, Streams
+from pyker.libcontainer.handshake import LOG_MARK, Socket, Streams
 
 STALL_S = 60.0
 """How long a client may take nothing while bytes wait for it."""
@@ -34,6 +34,10 @@ class Sink(Protocol):
     """A log: ``pyker.libcontainer.logfile.JsonFileLog``, or nothing."""
 
     def write(self, stream: int, data: bytes, time_ns: int) -> None: ...
+
+    def mark(self) -> tuple[int, int]: ...
+
+    def unfinished(self) -> dict[int, bytes]: ...
 
 
 class Poller:
@@ -130,6 +134,11 @@ class StreamPump:
         client = Client(_socket.socket(fileno=fd), streams)
         self._clients[fd] = client
         self._watch_client(client)
+        if streams.mark and self._log is not None:
+            self._push(client, LOG_MARK.pack(*self._log.mark()))
+            for stream, data in self._log.unfinished().items():
+                if client.wants(stream):
+                    self._push(client, self._framed(stream, data))
 
     def close_stdin(self) -> None:
         """End the process's input once it has been given what clients have sent so far."""
@@ -234,11 +243,14 @@ class StreamPump:
         if self._log is not None:
             self._log.write(stream, data, time.time_ns())
         if self._clients:
-            frame = data if self._tty else _HEADER.pack(stream, len(data)) + data
+            frame = self._framed(stream, data)
             for client in list(self._clients.values()):
                 if client.wants(stream):
                     self._push(client, frame)
         return True
+
+    def _framed(self, stream: int, data: bytes) -> bytes:
+        return data if self._tty else _HEADER.pack(stream, len(data)) + data
 
     def _end_output(self, fd: int) -> None:
         del self._outputs[fd]

@@ -94,7 +94,10 @@ class FakeProcess:
         if self._ended.is_set():
             os.close(attachment.fd)
             raise NotFound(f"process {self._pid} is not running")
-        self._clients.append((socket.socket(fileno=attachment.fd), attachment.flags))
+        client = socket.socket(fileno=attachment.fd)
+        if attachment.flags.mark:
+            client.sendall(struct.pack(">QQ", 0, 0))
+        self._clients.append((client, attachment.flags))
 
     def resize(self, height: int, width: int) -> None:
         if self.spec.tty:

@@ -58,6 +58,21 @@ def test_since_and_until(log: Path) -> None:
     assert texts(reader.read(until_ns=11 * SECOND)) == ["line 10", "line 11"]
 
 
+@pytest.mark.parametrize("rotated", [False, True])
+def test_up_to_a_mark_and_no_further(log: Path, rotated: bool) -> None:
+    older = log.parent / "c-json.log.1"
+    older.write_text("".join(line(number) for number in range(5, 10)))
+    marked = log.stat()
+    with log.open("a") as file:
+        file.write(line(15))
+    if rotated:
+        older.rename(log.parent / "c-json.log.2")
+        log.rename(older)
+        log.write_text(line(16))
+    found = texts(LogReader(str(log)).up_to(marked.st_ino, marked.st_size))
+    assert found == [f"line {number}" for number in range(5, 15)]
+
+
 def test_a_damaged_line_is_passed_over(log: Path) -> None:
     with log.open("a") as file:
         file.write('{"log":"half\n' + line(15))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pyker.libcontainer import streams
-from pyker.libcontainer.handshake import Streams
+from pyker.libcontainer.handshake import LOG_MARK, Streams
 from pyker.libcontainer.streams import STDERR, STDOUT, Poller, StreamPump
 
 
@@ -33,9 +33,19 @@ class Process:
         assert time_ns > 0
         self.logged.append((stream, data))
 
-    def client(self, *, stdin: bool = False, stdout: bool = True, stderr: bool = True) -> socket.socket:
+    def mark(self) -> tuple[int, int]:
+        """Where the log is."""
+        return 7, sum(len(data) for _, data in self.logged)
+
+    def unfinished(self) -> dict[int, bytes]:
+        """What the log holds back."""
+        return {stream: data.rpartition(b"\n")[2] for stream, data in self.logged[-1:]}
+
+    def client(
+        self, *, stdin: bool = False, stdout: bool = True, stderr: bool = True, mark: bool = False
+    ) -> socket.socket:
         ours, theirs = socket.socketpair()
-        self.pump.attach(theirs.detach(), Streams(stdin, stdout, stderr))
+        self.pump.attach(theirs.detach(), Streams(stdin, stdout, stderr, mark))
         ours.settimeout(5)
         return ours
 
@@ -270,6 +280,18 @@ def test_clients_hear_the_end_after_the_last_byte(process: Process) -> None:
         assert client.recv(100) == b""
         client.close()
         process.pump.close()
+
+
+def test_one_who_comes_later_is_told_where_the_log_is(process: Process) -> None:
+    os.write(process.stdout, b"whole\npart")
+    process.turn()
+    with process.client(mark=True) as client:
+        os.write(process.stdout, b"ly\n")
+        process.turn()
+        mark = client.recv(16)
+        assert LOG_MARK.unpack(mark) == (7, len(b"whole\npart"))
+        assert client.recv(100) == frame(1, b"part") + frame(1, b"ly\n")
+    process.pump.close()
 
 
 def test_read_rest_takes_what_is_there_and_does_not_wait(process: Process) -> None:
