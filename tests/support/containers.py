@@ -121,7 +121,9 @@ class Hijack:
 
     def close_input(self) -> None:
         """No more input: the end of stdin, not of the output."""
-        self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            # The other end may have said all and gone.
+            self.socket.shutdown(socket.SHUT_WR)
 
     def rest(self) -> bytes:
         """Everything until the engine closes."""
