@@ -175,4 +175,8 @@ def _levels(report: Report) -> list[str]:
         rows.append(
             [escape(environment), escape(level), *(str(counts[name]) for name in ("passed", "failed", "skipped"))]
         )
-    return ["## Below the engine", table(["environment", "level", "passed", "failed", "skipped"], rows)] if rows else []
+    return (
+        ["## Other levels of tests", table(["environment", "level", "passed", "failed", "skipped"], rows)]
+        if rows
+        else []
+    )

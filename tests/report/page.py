@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.report import sections, words
@@ -42,6 +43,7 @@ def render(report: Report) -> str:
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
+    below = sections.render(report)
     page = h(
         "html",
         h(
@@ -56,12 +58,12 @@ def render(report: Report) -> str:
         h(
             "body",
             h("a", "Skip to the claims", class_="skip-link", href="#report-claims"),
-            _top(report),
+            _top(report, below),
             h(
                 "main",
                 _environments(report),
                 _claims(report),
-                *sections.render(report),
+                *(section.body for section in below),
                 id="report-main",
             ),
             h("script", data(_payload(report)), type="application/json", id="report-data"),
@@ -76,7 +78,7 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _top(report: Report) -> Html:
+def _top(report: Report, below: Sequence[sections.Section]) -> Html:
     said = words.verdict(report)
     return h(
         "header",
@@ -92,6 +94,13 @@ def _top(report: Report) -> Html:
         ),
         *(h("p", notice, class_="notice") for notice in report.notices),
         h("ul", *(_card(report, number) for number in range(len(report.columns))), class_="cards"),
+        h(
+            "nav",
+            h("a", "Where it ran", href="#report-environments"),
+            h("a", "Claims", href="#report-claims"),
+            *(h("a", section.title, href=f"#{section.id}") for section in below),
+            aria_label="On this page",
+        ),
         class_="top",
     )
 

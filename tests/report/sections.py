@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from tests.report import words
 from tests.report.markup import Html, h, join
@@ -22,7 +23,7 @@ from tests.report.model import (
 LEVELS = ("unit", "contracts", "kernel", "api", "lab")
 
 
-def render(report: Report) -> list[Html]:
+def render(report: Report) -> list[Section]:
     """The sections that have something to say."""
     made = (
         _failures(report),
@@ -36,8 +37,18 @@ def render(report: Report) -> list[Html]:
     return [section for section in made if section is not None]
 
 
-def _section(id: str, title: str, *children: Html | None) -> Html:
-    return h("section", h("h2", title), *children, id=f"report-{id}")
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page that the contents link to."""
+
+    id: str
+    title: str
+    body: Html
+
+
+def _section(name: str, title: str, *children: Html | None) -> Section:
+    id = f"report-{name}"
+    return Section(id, title, h("section", h("h2", title), *children, id=id))
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[Html | str]], class_: str = "list") -> Html:
@@ -77,7 +88,7 @@ def failures(report: Report) -> list[Run]:
     return sorted(failed, key=lambda run: (places.index(column_of(run)), run.test, run.parameters))
 
 
-def _failures(report: Report) -> Html | None:
+def _failures(report: Report) -> Section | None:
     failed = failures(report)
     if not failed:
         return None
@@ -114,7 +125,7 @@ def pending_by_reason(report: Report) -> list[tuple[str, list[tuple[str, list[st
     return sorted(((reason, list(tests.items())) for reason, tests in found.items()), key=lambda item: -len(item[1]))
 
 
-def _pending(report: Report) -> Html | None:
+def _pending(report: Report) -> Section | None:
     groups = pending_by_reason(report)
     if not groups:
         return None
@@ -163,7 +174,7 @@ def docker_py_exceptions(report: Report) -> list[tuple[str, dict[str, Run]]]:
     )
 
 
-def _docker_py(report: Report) -> Html | None:
+def _docker_py(report: Report) -> Section | None:
     rows = docker_py_rows(report)
     if not rows:
         return None
@@ -224,7 +235,7 @@ def _state(state: str) -> Html:
     return h("span", state, class_=f"state {state.replace(' ', '-')}")
 
 
-def _differences(report: Report) -> Html | None:
+def _differences(report: Report) -> Section | None:
     if not report.differences:
         return None
     return _section(
@@ -255,7 +266,7 @@ def level_rows(report: Report) -> list[tuple[str, str, list[Run]]]:
     return [(environment, level, found[environment, level]) for environment, level in ordered]
 
 
-def _levels(report: Report) -> Html | None:
+def _levels(report: Report) -> Section | None:
     rows = level_rows(report)
     if not rows:
         return None
@@ -275,10 +286,10 @@ def _levels(report: Report) -> Html | None:
         )
     return _section(
         "levels",
-        "Below the engine",
+        "Other levels of tests",
         h(
             "p",
-            "Tests of Pyker's own parts on the same machines: drivers held to one contract, system calls on a kernel.",
+            "Pyker's own parts on the same machines: drivers held to one contract, system calls on that kernel.",
         ),
         _table(("Environment", "Level", "Passed", "Failed", "Skipped", "Time", "Not passed"), lines, "list figures"),
     )
@@ -304,7 +315,7 @@ def _not_passed(runs: list[Run]) -> Html | str:
     return h("details", h("summary", "show"), h("ul", *items), open=bool(failed))
 
 
-def _loose(report: Report) -> Html | None:
+def _loose(report: Report) -> Section | None:
     """Conformance tests that name no claim: they count, so they are shown."""
     runs = [run for run in report.of_level("conformance") if not run.claims]
     if not runs:
@@ -330,7 +341,7 @@ def _loose(report: Report) -> Html | None:
     )
 
 
-def _again() -> Html:
+def _again() -> Section:
     return _section(
         "again",
         "See for yourself",
