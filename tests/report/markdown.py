@@ -68,11 +68,14 @@ def _totals(report: Report) -> str:
             [
                 escape(column.label),
                 f"**{totals.met}** of {len(report.claims)}",
-                *(str(claims.get(state, 0)) for state in ("fail", "pending", "differs", "skip", "not run", "no test")),
+                *(
+                    str(claims.get(state, 0))
+                    for state in ("fail", "pending", "differs", "skip", "not run", "no test", "n/a")
+                ),
                 *(str(tests.get(state, 0)) for state in ("pass", "fail", "pending", "differs", "skip")),
             ]
         )
-    head = ["", "claims met", "fail", "pending", "differs", "skip", "not run", "no test"]
+    head = ["", "claims met", "fail", "pending", "differs", "skip", "not run", "no test", "n/a"]
     return table([*head, "tests passed", "failed", "pending", "differ", "skipped"], rows) if rows else ""
 
 

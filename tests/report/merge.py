@@ -139,6 +139,8 @@ def _cells(
         if in_matrix(run):
             for id in run.claims:
                 found.setdefault((id, column_of(run)), []).append(number)
+    inside = tested - {id for run in runs if not run.asks_pyker_alone for id in run.claims}
+    inside &= {id for run in runs for id in run.claims}
     table = []
     for claim in claims:
         row = []
@@ -148,7 +150,7 @@ def _cells(
                 here.sort(key=lambda number: (STATES.index(runs[number].state), runs[number].test))
                 counts = Counter(runs[number].state for number in here)
                 row.append(Cell(worst(counts), tuple(here), dict(counts)))
-            elif claim.level != "conformance" and column.engine != SUBJECT:
+            elif column.engine != SUBJECT and (claim.level != "conformance" or claim.id in inside):
                 row.append(Cell("n/a"))
             else:
                 row.append(Cell("not run" if claim.id in tested else "no test"))
@@ -171,6 +173,7 @@ def as_json(report: Report) -> dict[str, object]:
                 "reason": run.reason,
                 "log": run.log,
                 "seconds": run.seconds,
+                "only": run.only,
             }
         )
     return {

@@ -64,6 +64,12 @@ class Run:
     reason: str
     log: str
     seconds: float
+    only: str = ""
+
+    @property
+    def asks_pyker_alone(self) -> bool:
+        """Whether no other engine can be put to this test: it is of a level below the engine, or marked so."""
+        return self.only == SUBJECT or not self.engine
 
     @property
     def why(self) -> str:

@@ -72,6 +72,7 @@ def _run(run: object, environment: str, place: str) -> Run:
         reason=_text(run.get("reason")),
         log=_text(run.get("log")),
         seconds=float(seconds),
+        only=_text(run.get("only")),
     )
 
 

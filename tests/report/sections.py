@@ -349,6 +349,7 @@ def _again() -> Section:
         h(
             "pre",
             "tools/bootstrap --tests\n"
+            ".venv/bin/nox                   # every other level, on Pyker alone\n"
             ".venv/bin/nox -s conformance    # dockerd and Pyker side by side\n"
             ".venv/bin/nox -s report         # this page\n",
         ),

@@ -30,7 +30,7 @@ STATE_MEANS = {
     "skip": "at least one test could not run here, for the reason given",
     "not run": "tests exist, but these results have none of them in this column",
     "no test": "nobody has written a test yet",
-    "n/a": "about a part that no client can see; tests of Pyker's own prove it",
+    "n/a": "nothing that this engine could be asked: only Pyker has it, or no client can see it",
 }
 
 

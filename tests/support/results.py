@@ -36,6 +36,8 @@ class Run:
     reason: str = ""
     log: str = ""
     seconds: float = 0.0
+    only: str = ""
+    """The one engine that can be asked, by the mark ``only_pyker``; otherwise empty."""
     _failures: list[str] = field(default_factory=list)
 
     def add(self, report: pytest.TestReport) -> None:
@@ -143,6 +145,7 @@ class Results:
                 level=report.nodeid.split("/")[1] if "/" in report.nodeid else "",
                 engine=told.get("engine", ""),
                 claims=list(told.get("claims", ())),
+                only=told.get("only", ""),
             )
         self._runs[report.nodeid].add(report)
         self._facts |= {key.removeprefix(FACT): str(value) for key, value in told.items() if key.startswith(FACT)}
@@ -178,3 +181,4 @@ def _told(item: pytest.Item) -> Iterable[tuple[str, object]]:
     yield "engine", claims.engine_of(item)
     yield "parameters", claims.parameters_of(item)
     yield "claims", claims.claims_of(item)
+    yield "only", "pyker" if item.get_closest_marker("only_pyker") else ""

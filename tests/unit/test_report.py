@@ -72,10 +72,19 @@ def test_a_claim_that_no_client_can_see_asks_nothing_of_others(tmp_path: Path) -
         document(
             run("t.py::a", claims=["a"], engine="docker"),
             run("t.py::b", claims=["inside"], level="kernel", engine=""),
+            run("t.py::c", claims=["jobs"], only="pyker"),
+            run("t.py::d", claims=["both"]),
         ),
-        claims=(claim("a"), claim("inside", level="kernel")),
+        claims=(claim("a"), claim("inside"), claim("jobs"), claim("both"), claim("below", level="unit")),
+        written=("below",),
     )
-    assert states(made) == {"a": ["not run", "pass"], "inside": ["pass", "n/a"]}
+    assert states(made) == {
+        "a": ["not run", "pass"],
+        "inside": ["pass", "n/a"],
+        "jobs": ["pass", "n/a"],
+        "both": ["pass", "not run"],
+        "below": ["not run", "n/a"],
+    }
 
 
 def test_columns_stand_in_order(tmp_path: Path) -> None:
