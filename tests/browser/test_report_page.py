@@ -184,7 +184,7 @@ def test_by_keyboard_alone(browser: Browser) -> None:
 
 def test_every_control_is_reached_by_tab_in_order_and_has_a_name(browser: Browser) -> None:
     reached = []
-    for _ in range(24):
+    for _ in range(40):
         browser.press("Tab")
         reached.append(focused(browser))
     order = ["Skip to the claims", "report-search", "report-section", "report-order", "report-column", "client-unix 0"]
