@@ -17,7 +17,7 @@ from pyker.container.store import ContainerStore
 from pyker.daemon.events import EventBus
 from pyker.daemon.processes import Processes
 from pyker.daemon.startfailure import describe
-from pyker.daemon.streams import Relay, parse_detach_keys
+from pyker.daemon.streams import OutOfFrames, Relay, in_frames, parse_detach_keys
 from pyker.engine.job import Duplex, JobContext
 from pyker.errors import Cancelled, Conflict, InvalidParameter, KernelError, NotFound, PykerError
 from pyker.execdriver.base import Attachment, ExecDriver, Process, StreamFlags, Watcher
@@ -111,15 +111,17 @@ class ExecHandlers:
         flags = StreamFlags(
             stdin=request.attach_stdin, stdout=request.attach_stdout, stderr=request.attach_stderr or request.tty
         )
-        client = ctx.stdio.hijack(multiplexed=not request.tty)
+        # The terminal was decided when the exec was made; how its output travels is decided now.
+        client = ctx.stdio.hijack(multiplexed=not job.tty)
         try:
             ctx.stages.update(self._begin(record, container, job, (Attachment(theirs.detach(), flags),)))
         except PykerError as error:
             mine.close()
-            _say(client, f"{error}\r\n", tty=request.tty)
+            _say(client, f"{error}\r\n", tty=job.tty)
             return
         keys = parse_detach_keys(request.detach_keys) if request.tty and request.attach_stdin else b""
-        relay = Relay(client, mine, keys)
+        shape = None if job.tty == request.tty else in_frames if request.tty else OutOfFrames()
+        relay = Relay(client, mine, keys, shape)
         if relay.run(ctx.cancel, stdin=request.attach_stdin):
             while not record.over.wait(_CANCEL_CHECK_S) and not ctx.cancel.cancelled:
                 continue

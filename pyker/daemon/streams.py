@@ -9,7 +9,9 @@ from __future__ import annotations
 import select
 import socket
 import threading
+from collections.abc import Callable
 
+from pyker.api import frames
 from pyker.daemon.wake import Wake
 from pyker.engine.job import CancelToken, Duplex
 from pyker.errors import Cancelled, InvalidParameter
@@ -69,12 +71,37 @@ class DetachScanner:
         return bytes(out), False
 
 
+def in_frames(output: memoryview) -> bytes:
+    """A terminal's output for a client that wants frames. A terminal has one stream only."""
+    return frames.frame(frames.STDOUT, bytes(output))
+
+
+class OutOfFrames:
+    """Framed output for a client that wants it as from a terminal, which has no stderr."""
+
+    def __init__(self) -> None:
+        self._frames = frames.Demultiplexer()
+
+    def __call__(self, output: memoryview) -> bytes:
+        return b"".join(piece for stream, piece in self._frames.feed(bytes(output)) if stream == frames.STDOUT)
+
+
 class Relay:
     """Moves bytes both ways until one side is done."""
 
-    def __init__(self, client: Duplex, container: socket.socket, detach_keys: bytes) -> None:
-        """``detach_keys`` empty: nothing in the input is special. The relay owns ``container``."""
+    def __init__(
+        self,
+        client: Duplex,
+        container: socket.socket,
+        detach_keys: bytes,
+        shape: Callable[[memoryview], bytes] | None = None,
+    ) -> None:
+        """``detach_keys`` empty: nothing in the input is special. The relay owns ``container``.
+
+        ``shape`` makes of a piece of the container's output what the client gets; None leaves it as it is.
+        """
         self._client = client
+        self._shape = shape
         self._container = container
         self._scanner = DetachScanner(detach_keys) if detach_keys else None
         self.detached = False
@@ -117,7 +144,8 @@ class Relay:
             size = self._container.recv_into(buffer)
             if not size:
                 return True
-            self._client.send(buffer[:size])
+            piece = buffer[:size]
+            self._client.send(piece if self._shape is None else self._shape(piece))
 
     def _feed(self) -> None:
         """Client to container."""

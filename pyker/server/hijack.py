@@ -6,10 +6,14 @@ Who uses one may poll its descriptor. A plain socket is used as it is. Where the
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import select
 import socket
+import struct
+import termios
 import threading
+import time
 from contextlib import suppress
 from typing import Protocol
 
@@ -41,12 +45,24 @@ def hijacked(stream: Stream, early: bytes, *, pollable: bool) -> Hijacked:
     return PumpedStream(stream, early)
 
 
-class SocketStream:
-    """A plain socket."""
+def _unread(sock: socket.socket) -> int:
+    """How much of what was sent the peer has not read, as the kernel counts it: 0 is none. unix(7), SIOCOUTQ."""
+    (size,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))
+    return int(size)
 
-    def __init__(self, sock: socket.socket) -> None:
+
+class SocketStream:
+    """A plain socket.
+
+    Clients that parse the head through a buffer and then read the socket itself lose what one read brought along with
+    the head; docker-py is one of them. So the first output waits until the head has been read, ``patience_s`` at most.
+    Only a unix socket can tell.
+    """
+
+    def __init__(self, sock: socket.socket, *, patience_s: float = 0.5) -> None:
         self._sock = sock
         self._closed = False
+        self._patience_s = patience_s if sock.family == socket.AF_UNIX else 0.0
 
     def recv(self, size: int) -> bytes:
         """Bytes from the client; b"" once it has closed its side, or after ``close``."""
@@ -60,9 +76,19 @@ class SocketStream:
     def send(self, data: bytes | memoryview) -> None:
         """Send everything. Raises Cancelled if the client is gone."""
         try:
+            if self._patience_s:
+                self._wait_for_the_reader()
             self._sock.sendall(data)
         except OSError as error:
             raise Cancelled("the client went away") from error
+
+    def _wait_for_the_reader(self) -> None:
+        deadline = time.monotonic() + self._patience_s
+        self._patience_s = 0.0
+        pause_s = 0.0001
+        while _unread(self._sock) and time.monotonic() < deadline:
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.005)
 
     def fileno(self) -> int:
         return -1 if self._closed else self._sock.fileno()
@@ -83,7 +109,8 @@ class PumpedStream(SocketStream):
 
     def __init__(self, stream: Stream, early: bytes) -> None:
         inner, self._outer = socket.socketpair()
-        super().__init__(inner)
+        # Between the two it is we who read.
+        super().__init__(inner, patience_s=0.0)
         self._stream = stream
         self._early = early
         self._reader = threading.Thread(target=self._pump_in, name="hijack-in", daemon=True)
