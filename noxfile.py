@@ -104,6 +104,12 @@ def lab(session: nox.Session) -> None:
 
 
 @nox.session
+def dockerpy(session: nox.Session) -> None:
+    """docker-py's own integration tests on Pyker; ``-- --engine docker`` on another. Fetches them. Needs root."""
+    _module(session, "tests.dockerpy", *session.posargs)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Plant faults in a copy of the tree; each must turn its tests red. ``-- --only ID``, ``-- --list``. Needs root."""
     _module(session, "tests.faults", *session.posargs)

@@ -77,6 +77,11 @@ class Engine:
         """The daemon's command line."""
         raise NotImplementedError
 
+    @staticmethod
+    def mirror(url: str) -> list[str]:
+        """The flags that make ``url`` the daemon's mirror of Docker Hub."""
+        return ["--registry-mirror", url]
+
     def environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(self.root / "config")}
 

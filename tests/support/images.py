@@ -97,8 +97,12 @@ def make(
     layers: Sequence[Build] = (busybox_layer,),
     config: Mapping[str, object] | None = None,
     label: str = "",
+    created: str = "2023-11-14T22:13:20Z",
 ) -> Path:
-    """Write an OCI layout with tag ``latest`` to ``folder``. ``label`` gives the image an ID of its own."""
+    """Write an OCI layout with tag ``latest`` to ``folder``.
+
+    ``label`` or ``created`` gives the image an ID of its own.
+    """
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -127,7 +131,7 @@ def make(
         {
             "architecture": "amd64",
             "os": "linux",
-            "created": "2023-11-14T22:13:20Z",
+            "created": created,
             "config": settings,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
             "history": [{"created": "2023-11-14T22:13:20Z", "created_by": f"layer {n}"} for n in range(len(diff_ids))],

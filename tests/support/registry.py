@@ -40,8 +40,8 @@ class Registry:
             every=0.03,
         )
 
-    def push(self, layout: Path, name: str) -> str:
-        """Copy an OCI layout to ``name`` (such as ``team/app:1``); returns the full reference."""
+    def push(self, layout: Path, name: str, *, form: str = "oci") -> str:
+        """Copy an OCI layout to ``name`` (such as ``team/app:1``); returns the reference. ``form`` is skopeo's word."""
         reference = f"{self.address}/{name}"
         self.sandbox.run(
             [
@@ -49,6 +49,7 @@ class Registry:
                 "--insecure-policy",
                 "copy",
                 "-q",
+                f"--format={form}",
                 "--dest-tls-verify=false",
                 f"oci:{layout}:latest",
                 f"docker://{reference}",
