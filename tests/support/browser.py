@@ -7,6 +7,7 @@ that ends with a zero byte. Keys and clicks go in as a person's would, and not a
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -68,6 +69,14 @@ class Browser:
             env={**os.environ, "HOME": str(profile)},
         )  # fmt: skip
         self._session = ""
+        try:
+            self._attach()
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self) -> None:
+        """Speak with the page that the browser opens with."""
         targets = self._call("Target.getTargets")["targetInfos"]
         page = next(target["targetId"] for target in targets if target["type"] == "page")
         self._session = self._call("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
@@ -95,7 +104,8 @@ class Browser:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         self._process.stdout.close()
         self._stderr.close()
 
