@@ -72,6 +72,15 @@ def _apparmor() -> bool:
     )
 
 
+def _overlay_in_user_namespace() -> bool:
+    import subprocess
+
+    options = "lowerdir=l,upperdir=u,workdir=w"
+    script = f"mount -t tmpfs tmpfs /mnt; cd /mnt; mkdir l u w m; mount -t overlay none -o {options} m"
+    done = subprocess.run(["unshare", "-Urm", "sh", "-ec", script], capture_output=True, check=False)
+    return done.returncode == 0
+
+
 def _iptables_legacy() -> bool:
     """The program, and the kernel's part of it."""
     import subprocess
@@ -97,6 +106,7 @@ def _idmapped_mounts() -> bool:
 _PROBES: dict[str, Callable[[], bool]] = {
     "root": lambda: os.geteuid() == 0,
     "idmapped-mounts": _idmapped_mounts,
+    "overlay-in-user-namespace": _overlay_in_user_namespace,
     "overlay": lambda: _filesystem("overlay"),
     "btrfs": lambda: _filesystem("btrfs") and shutil.which("mkfs.btrfs") is not None,
     "loop": lambda: os.path.exists("/dev/loop-control"),

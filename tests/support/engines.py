@@ -85,7 +85,7 @@ class Engine:
     def environment(self) -> dict[str, str]:
         return {**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_CONFIG": str(self.root / "config")}
 
-    def start(self, *, timeout: float = 30) -> None:
+    def start(self, *, timeout: float = 120) -> None:
         """Start the daemon and wait until it answers."""
         with open(self.log_path, "ab") as log:
             self.daemon = self.sandbox.popen(
