@@ -123,6 +123,11 @@ class Totals:
     def met(self) -> int:
         return self.claims.get("pass", 0)
 
+    @property
+    def judged(self) -> int:
+        """Claims that some test here has something to say about."""
+        return sum(self.claims.get(state, 0) for state in ("pass", "fail", "pending", "differs", "skip"))
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -206,7 +206,9 @@ def _docker_py(report: Report) -> Section | None:
             "list figures",
         ),
         *_docker_py_list(report, "Not passed on the reference", not_on_reference, engines),
-        *_docker_py_list(report, "Not passed on Pyker" if SUBJECT in engines else "Not passed", others, engines),
+        *_docker_py_list(
+            report, "Passed on the reference, not on Pyker" if SUBJECT in engines else "Not passed", others, engines
+        ),
     )
 
 

@@ -86,31 +86,33 @@ def verdict(report: Report) -> Verdict:
     own = [number for number, column in enumerate(report.columns) if column.engine == SUBJECT]
     if not own:
         return Verdict("not run", "Pyker was not among the engines tested.", "")
-    totals = [report.totals(number) for number in own]
-    all_claims = len(report.claims)
-    met = sorted(total.met for total in totals)
+    totals = {number: report.totals(number) for number in own}
+    # Some machines run a part of the suite: the headline is about the one that ran most of it.
+    chief = max(own, key=lambda number: totals[number].judged)
     failing = {
         claim.id
         for claim, row in zip(report.claims, report.cells, strict=True)
         for number in own
         if row[number].state == "fail"
     }
-    where = f"on {report.columns[own[0]].environment}" if len(own) == 1 else f"in {len(own)} environments"
-    range_met = f"{met[0]:,}" if met[0] == met[-1] else f"{met[0]:,} to {met[-1]:,}"
     ends = f"{count(len(failing), 'claim fails', 'claims fail')}" if failing else "no claim fails"
-    headline = f"Pyker meets {range_met} of {all_claims:,} claims {where}; {ends}."
+    name = report.columns[chief].environment
+    headline = f"Pyker meets {totals[chief].met:,} of {len(report.claims):,} claims on {name}"
+    if len(own) == 1:
+        headline += f"; {ends}."
+    else:
+        others = count(len(own) - 1, "other machine")
+        headline += f". There and on {others}, {ends}."
 
     rest = []
-    first = totals[0].claims
-    pending, skipped, untested = first.get("pending", 0), first.get("skip", 0), first.get("no test", 0)
+    states = totals[chief].claims
+    pending, skipped, untested = states.get("pending", 0), states.get("skip", 0), states.get("no test", 0)
     if pending:
         rest.append(f"{count(pending, 'claim is', 'claims are')} pending: tested, known to be unmet, not yet built.")
     if skipped:
-        rest.append(f"{count(skipped, 'claim needs', 'claims need')} something that the machine lacks.")
+        rest.append(f"{count(skipped, 'claim needs', 'claims need')} something that this machine lacks.")
     if untested:
         rest.append(f"{count(untested, 'claim has', 'claims have')} no test.")
-    if len(own) > 1 and rest:
-        rest[0] = f"On {report.columns[own[0]].environment}, {rest[0][0].lower()}{rest[0][1:]}"
     rest += _beside_the_reference(report)
     return Verdict("fail" if failing else "pass", headline, " ".join(rest))
 
@@ -134,7 +136,7 @@ def _beside_the_reference(report: Report) -> list[str]:
 
 def seconds(number: float) -> str:
     """``0.04 s``, ``3.2 s``, ``2 min 5 s``."""
-    if number >= 90:
+    if number >= 60:
         return f"{int(number // 60)} min {int(number % 60)} s"
     return f"{number:.2f} s" if number < 1 else f"{number:.1f} s"
 

@@ -191,15 +191,17 @@ def test_totals_count_claims_and_tests(tmp_path: Path) -> None:
 
 
 def test_the_verdict_says_how_many_and_whether_any_fails(tmp_path: Path) -> None:
-    good = document(run("t.py::a", claims=["a"]), run("t.py::a", claims=["a"], engine="docker"))
+    runs = [run("t.py::a", claims=["a"]), run("t.py::a", claims=["a"], engine="docker")]
+    good = document(*runs)
     said = words.verdict(report(tmp_path, good, claims=(claim("a"), claim("b"))))
     assert said.state == "pass"
     assert said.headline == "Pyker meets 1 of 2 claims on this host; no claim fails."
     assert "meets 1 claim and fails none; of those that it meets, Pyker meets 1." in said.rest
-    bad = document(run("t.py::a", "failed", claims=["a"]), name="guest")
+    good["runs"] = [*runs, run("t.py::b", claims=["b"])]
+    bad = document(run("t.py::a", "failed", claims=["a"]), name="a guest")
     said = words.verdict(report(tmp_path, good, bad, claims=(claim("a"), claim("b"))))
     assert said.state == "fail"
-    assert said.headline == "Pyker meets 0 to 1 of 2 claims in 2 environments; 1 claim fails."
+    assert said.headline == "Pyker meets 2 of 2 claims on this host. There and on 1 other machine, 1 claim fails."
 
 
 def test_without_pyker_there_is_no_verdict_on_it(tmp_path: Path) -> None:
@@ -238,7 +240,7 @@ def test_docker_py_is_counted_apart(tmp_path: Path) -> None:
     text = page.render(made)
     assert "<strong>1</strong> of 2" in text and "<strong>0</strong> of 2" in text
     assert text.index("Not passed on the reference") < text.index("no such capability here")
-    assert text.index("Not passed on Pyker") < text.index("500 for a volume")
+    assert text.index("Passed on the reference, not on Pyker") < text.index("500 for a volume")
     assert "**1** of 2" in markdown.render(made)
 
 
