@@ -98,7 +98,7 @@ class TransferHandlers:
         news = "Downloaded newer image" if pulled.newer else "Image is up to date"
         ctx.emit(Progress(status=f"Status: {news} for {reference.familiar}"))
         if job.platform:
-            self._warn(pulled, platform, ctx)
+            self._warn(job.image, pulled.image_id, platform, ctx)
         return pulled
 
     def _tell(self, action: str, name: Reference, image_id: ImageId) -> None:
@@ -106,13 +106,12 @@ class TransferHandlers:
         attributes = {**(config.get("Labels") or {}), "name": name.familiar_name}
         self._publish(Event(kind="image", action=action, actor_id=name.familiar, attributes=attributes))
 
-    def _warn(self, pulled: Pulled, wanted: Platform, ctx: JobContext) -> None:
+    def _warn(self, name: str, image_id: ImageId, wanted: Platform, ctx: JobContext) -> None:
         """Say so if the registry's only image is one for another platform than the user asked for."""
-        parsed = json.loads(self._store.image_config(pulled.image_id) or b"{}")
+        parsed = json.loads(self._store.image_config(image_id) or b"{}")
         actual = Platform(architecture=str(parsed.get("architecture", "")), variant=str(parsed.get("variant", "")))
         if not suits(actual, wanted):
             reason = f"does not match the specified platform: wanted {wanted}, actual: {actual}"
-            name = parse(pulled.reference).familiar_name
             ctx.emit(Progress(status=f"WARNING: image with reference {name} was found but {reason}"))
 
     def push(self, job: Push, ctx: JobContext) -> None:
