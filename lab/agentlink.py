@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import json
 import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,10 +39,13 @@ class AgentLink:
     def __init__(self, path: Path, alive: Callable[[], bool] = lambda: True) -> None:
         self._path = path
         self._alive = alive
+        self._open()
+        self._numbers = itertools.count(os.getpid() * 1000)
+
+    def _open(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._selector = selectors.DefaultSelector()
         self._buffer = b""
-        self._numbers = itertools.count(os.getpid() * 1000)
 
     def connect(self, timeout_s: float) -> None:
         """Wait for the socket. Raises GuestLost."""
@@ -116,6 +120,16 @@ class AgentLink:
         if not answer["ended"]:
             raise LabError(f"{' '.join(argv)} did not end within {timeout_s:g} s: {done.stderr[-2000:]!r}")
         return done
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let another process talk to the agent: the port has one partner at a time."""
+        self.close()
+        try:
+            yield
+        finally:
+            self._open()
+            self.connect(10)
 
     def close(self) -> None:
         self._selector.close()

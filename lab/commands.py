@@ -77,7 +77,7 @@ class Tools:
         if process.returncode != 0:
             if self._stopped:
                 raise LabError("interrupted")
-            said = (err or out).decode(errors="replace").strip()[-2000:]
+            said = (out + (err or b"")).decode(errors="replace").strip()[-2000:]
             raise LabError(f"{_shown(argv)} exited {process.returncode}:\n{said}")
         return out.decode(errors="replace")
 

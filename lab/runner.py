@@ -1,25 +1,32 @@
-"""One guest's run: restore, look whether it is what the table promises, run the tests, bring the results home."""
+"""One guest's run: start it, look whether it is what the table promises, run the tests, bring the results home."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import assert_never
 
-from lab import shell, sourcetree
+from lab import checking
 from lab.agentlink import GuestLost
+from lab.backends import direct, local, vagrant
 from lab.cache import Cache
 from lab.commands import Tools
-from lab.machine import Machine
 from lab.progress import Progress, Tally
-from lab.table import Guest, LabError, Table
+from lab.session import Session
+from lab.table import Box, Guest, LabError, Pair, Table
 from lab.workshop import Workshop
 
 TREE = Path(__file__).parent.parent
 LEVELS = ("kernel", "contracts", "conformance")
+LOCAL = "local"
+PAIR_TESTS = ("tests/lab",)
 _TEST_TIMEOUT_S = 300
+
+Place = Guest | Box | Pair | None
+"""Where tests run: a guest, a box, this host with two guests that they speak to, or this host."""
 
 
 @dataclass(slots=True)
@@ -28,9 +35,12 @@ class Wanted:
 
     tests: Sequence[str]
     results: Path
+    # What was asked for by name; then it is that for pairs too, which have tests of their own otherwise.
+    chosen: Sequence[str] = ()
     keep: bool = False
     shell: bool = False
     command: str = ""
+    checks: bool = True
     deadline_s: float = 900.0
 
 
@@ -38,7 +48,7 @@ class Wanted:
 class Outcome:
     """How a guest's run ended. ``trouble`` is no test's failure: a guest that hangs, or one that can't be had."""
 
-    guest: str
+    name: str
     tally: str = ""
     failed: list[str] = field(default_factory=list)
     trouble: str = ""
@@ -57,6 +67,7 @@ class Runner:
         self._store = store
         self._tools = tools
         self._progress = progress
+        self._commit = _commit(tools)
         self.workshop = Workshop(table, store, tools, progress.say)
 
     def build(self, guest: Guest) -> Outcome:
@@ -68,95 +79,100 @@ class Runner:
             outcome.trouble = str(error)
         return outcome
 
-    def run(self, guest: Guest, wanted: Wanted) -> Outcome:
+    def run(self, place: Place, wanted: Wanted) -> Outcome:
         """All of it. What goes wrong is in the outcome, not raised."""
-        outcome = Outcome(guest.name)
+        outcome = Outcome(place.name if place else LOCAL)
         try:
-            hardware = self.workshop.hardware(guest)
-            state = self.workshop.state(guest, hardware, guest.name)
-            with self._store.scratch(guest.name) as folder:
-                results = folder / "results"
-                results.mkdir()
-                sourcetree.pack(TREE, self._bytecode(guest), results / sourcetree.ARCHIVE)
-                with Machine(self._tools, hardware, folder / "machine", TREE, results) as machine:
-                    machine.restore(state)
-                    machine.begin(storage=guest.storage, environment=self.environment(guest))
-                    self._progress.say(guest.name, "restored")
-                    self._inside(guest, machine, wanted, outcome)
-                    machine.agent.call("end", timeout_s=60)
-                self._bring_home(guest, results, wanted, outcome)
+            if isinstance(place, Pair):
+                wanted = replace(wanted, tests=wanted.chosen or PAIR_TESTS)
+            with self._session(place, wanted) as session:
+                self._progress.say(session.name, "is there")
+                self._inside(place, session, wanted, outcome)
         except LabError as error:
             outcome.trouble = str(error)
+        if outcome.trouble:
+            self._progress.say(outcome.name, outcome.trouble.splitlines()[0])
         return outcome
 
-    def environment(self, guest: Guest) -> dict[str, str]:
-        """What programs in the guest find in their environment."""
-        return {
-            "PYKER_ENVIRONMENT": guest.name,
-            "PYKER_PROMISED": ",".join(self._table.promised(guest)),
-            "PYKER_DRIVER": guest.graphdriver,
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "TMPDIR": "/storage/tmp",
-        }
+    def environment(self, place: Place) -> dict[str, str]:
+        """What programs there find in their environment."""
+        made = {"PYKER_COMMIT": self._commit, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        if place is not None:
+            made |= {"PYKER_ENVIRONMENT": place.name}
+        if isinstance(place, Guest | Box):
+            made |= {"PYKER_DRIVER": place.graphdriver}
+        if isinstance(place, Guest):
+            made |= {"PYKER_PROMISED": ",".join(self._table.promised(place)), "TMPDIR": "/storage/tmp"}
+        return made
 
-    def _inside(self, guest: Guest, machine: Machine, wanted: Wanted, outcome: Outcome) -> None:
+    @contextlib.contextmanager
+    def _session(self, place: Place, wanted: Wanted) -> Iterator[Session]:
+        environment = self.environment(place)
+        match place:
+            case Guest():
+                with direct.session(place, TREE, environment, self.workshop, self._store, self._tools) as guest:
+                    yield guest
+            case Box():
+                with self._store.scratch(place.name) as scratch:
+                    with vagrant.session(place, TREE, environment, scratch, self._tools, keep=wanted.keep) as box:
+                        yield box
+            case Pair() | None:
+                name = place.name if place else LOCAL
+                with self._store.scratch(name) as scratch:
+                    yield local.LocalSession(name, self._tools, TREE, environment, scratch)
+            case _:
+                assert_never(place)
+
+    def _inside(self, place: Place, session: Session, wanted: Wanted, outcome: Outcome) -> None:
+        if wanted.checks and isinstance(place, Guest):
+            checking.check(self._tools, session, TREE)
+            self._progress.say(session.name, "is what the table promises")
         if wanted.command:
-            done = machine.agent.run(["bash", "-c", wanted.command], cwd="/src", timeout_s=wanted.deadline_s)
+            done = session.run(["bash", "-c", wanted.command], timeout_s=wanted.deadline_s)
             outcome.output = (done.stdout + done.stderr).decode(errors="replace")
             if done.code != 0:
                 outcome.trouble = f"the command exited {done.code}"
-            return
-        if wanted.tests:
-            self._pytest(guest, machine, wanted, outcome)
-        if wanted.shell:
-            shell.interact(machine.agent, machine.folder / "shell")
-        elif wanted.keep:
-            self._progress.say(guest.name, "kept")
-            shell.interact(machine.agent, machine.folder / "shell")
+        elif wanted.tests:
+            self._pytest(session, wanted, outcome)
+        if wanted.shell or wanted.keep:
+            session.interact()
 
-    def _pytest(self, guest: Guest, machine: Machine, wanted: Wanted, outcome: Outcome) -> None:
-        tally = Tally(self._progress, guest.name)
+    def _pytest(self, session: Session, wanted: Wanted, outcome: Outcome) -> None:
+        tally = Tally(self._progress, session.name)
         arguments = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", f"--timeout={_TEST_TIMEOUT_S}"]
-        arguments += [
-            "--basetemp=/storage/tmp/pytest",
-            "--junitxml=/out/junit.xml",
-            "-o",
-            f"junit_suite_name={guest.name}",
-        ]
-        if (TREE / "tests/support/results.py").exists():
-            arguments += ["--results", "/out/results.json"]
+        arguments += ["-o", f"junit_suite_name={session.name}", *wanted.tests]
         try:
-            answer = machine.agent.call(
-                "pytest", timeout_s=wanted.deadline_s, on_event=tally, cwd="/src", arguments=[*arguments, *wanted.tests]
-            )
+            tested = session.pytest(arguments, on_event=tally, deadline_s=wanted.deadline_s)
         except GuestLost as error:
             where = f" in {tally.running}" if tally.running else ""
-            raise GuestLost(f"{error}, after {tally}{where}\n{machine.last_words()}") from error
+            raise GuestLost(f"{error}, after {tally}{where}\n{session.last_words()}") from error
         finally:
             outcome.tally = str(tally)
             outcome.failed = [test for test, how in tally.outcomes.items() if how == "failed"]
-        outcome.output = answer["output"]
-        if answer["code"] not in (0, 1) or (answer["code"] == 1 and not outcome.failed):
-            outcome.trouble = f"pytest exited {answer['code']}"
-        self._progress.say(guest.name, f"{tally}, in {answer['seconds']:.0f} s")
+        outcome.output = tested.output
+        if tested.code not in (0, 1) or (tested.code == 1 and not outcome.failed):
+            outcome.trouble = f"pytest exited {tested.code}"
+        self._bring_home(session, wanted.results)
+        self._progress.say(session.name, f"{tally}, in {tested.seconds:.0f} s")
 
-    def _bring_home(self, guest: Guest, results: Path, wanted: Wanted, outcome: Outcome) -> None:
-        if (results / sourcetree.BYTECODE).exists():
-            sourcetree.absorb(results / sourcetree.BYTECODE, self._bytecode(guest))
-        wanted.results.mkdir(parents=True, exist_ok=True)
-        for made, kept in (("junit.xml", f"lab-{guest.name}.xml"), ("results.json", f"lab-{guest.name}.json")):
-            if (results / made).exists():
-                shutil.copyfile(results / made, wanted.results / kept)
+    def _bring_home(self, session: Session, results: Path) -> None:
+        results.mkdir(parents=True, exist_ok=True)
+        with self._store.scratch(f"results-{session.name}") as folder:
+            session.fetch(folder)
+            for made, kept in (("junit.xml", f"lab-{session.name}.xml"), ("results.json", f"lab-{session.name}.json")):
+                if (folder / made).exists():
+                    (results / kept).write_bytes((folder / made).read_bytes())
 
-    def _bytecode(self, guest: Guest) -> Path:
-        return self._store.root / f"bytecode-{self._table.roots[guest.root].python}"
+
+def _commit(tools: Tools) -> str:
+    if given := os.environ.get("PYKER_COMMIT"):
+        return given
+    try:
+        return tools.run(["git", "-C", str(TREE), "rev-parse", "HEAD"]).strip()
+    except LabError:
+        return "unknown"
 
 
 def tests_of(levels: Sequence[str]) -> list[str]:
     """The folders of levels."""
     return [f"tests/{level}" for level in levels]
-
-
-def host_results() -> Path:
-    """Where results are kept."""
-    return TREE / "build/results" if os.access(TREE, os.W_OK) else Path.cwd() / "build/results"

@@ -17,7 +17,7 @@ Say = Callable[[str, str], None]
 STATE = "state"
 _HERE = Path(__file__).parent
 _GUEST_FILES = ("start", "agent.py", "progress.py")
-_BOOT_TIMEOUT_S = 180
+_BOOT_TIMEOUT_S = 300
 
 
 class Workshop:

@@ -28,7 +28,7 @@ from typing import Any
 
 PORT = "lab.agent"
 WARM = (
-    "pytest", "_pytest.junitxml", "_pytest.pytester", "_pytest.fixtures", "pytest_timeout", "msgspec", "httptools",
+    "pytest", "_pytest.junitxml", "_pytest.pytester", "_pytest.fixtures", "msgspec", "httptools",
     "requests", "isal.igzip_threaded", "isal.isal_zlib", "backports.zstd", "fastcrc", "ctypes", "sqlite3",
     "http.client", "subprocess", "concurrent.futures.thread", "tarfile", "ssl", "ipaddress", "hashlib",
     "xml.etree.ElementTree",

@@ -1,4 +1,7 @@
-"""A pytest plugin in the guest that tells the host how far a run is, a JSON object a line."""
+"""A pytest plugin in the guest that tells the host how far a run is, a JSON object a line.
+
+The agent hands it a file descriptor; where there is no agent, ``-p progress`` takes that of ``PYKER_LAB_EVENTS``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 
 class Progress:
-    """Writes to a file descriptor: how many tests there are, which one starts, how each ended."""
+    """How many tests there are, which one starts, how each ended."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -34,3 +37,11 @@ class Progress:
             self._outcome = "passed"
         if report.when == "teardown":
             self._tell(kind="end", test=report.nodeid, outcome=self._outcome or "passed")
+
+
+def pytest_configure(config: Any) -> None:
+    """Loaded by its name."""
+    fd = int(os.environ["PYKER_LAB_EVENTS"])
+    # Programs that tests start must not hold it open.
+    os.set_inheritable(fd, False)
+    config.pluginmanager.register(Progress(fd), "lab-progress")
