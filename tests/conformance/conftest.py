@@ -22,6 +22,7 @@ from tests.support.recorder import Recorder
 from tests.support.registry import Registry
 from tests.support.residue import Watch
 from tests.support.results import FACT
+from tests.support.transcript import Transcript
 
 _numbers = itertools.count()
 
@@ -103,6 +104,7 @@ class Running:
             for flags in (["-p", "80"], ["--network", "host"], ["--network", "none"]):
                 made.docker("run", "--rm", *flags, shelf.busybox, "true", check=True)
             self.watches[name] = Watch(made)
+            made.transcript = Transcript(role)
         return self._started[name]
 
     def _learn(self, kind: str, engine: Engine) -> None:

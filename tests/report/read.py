@@ -18,6 +18,8 @@ from tests.support import claims as support
 _KEYS = ("test", "level", "engine", "outcome")
 # Terminal colours, and control characters that no page can show; tabs and line ends stay.
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Where pytest keeps a test's files. Which machine and which run it was says nothing to a reader.
+_TEMPORARY = re.compile(r"/\S*?/pytest-of-[^/\s]+/pytest-\d+/")
 
 
 class ReportError(Exception):
@@ -83,7 +85,8 @@ def _text(value: object) -> str:
         value = ", ".join(_text(item) for item in value)
     elif isinstance(value, dict):
         value = ", ".join(f"{_text(key)}={_text(item)}" for key, item in value.items())
-    return _NOISE.sub("", str(value)).replace("\r\n", "\n").encode(errors="replace").decode()
+    text = _NOISE.sub("", str(value)).replace("\r\n", "\n").encode(errors="replace").decode()
+    return _TEMPORARY.sub("tmp/", text.replace(f"{support.TREE}/", ""))
 
 
 def lists() -> tuple[list[Claim], list[support.Pending], list[support.Difference]]:

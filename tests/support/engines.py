@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from tests.support import debian
 from tests.support.sandbox import Sandbox, cgroup_prefix, kill_all, terminate, wait_until
+from tests.support.transcript import Transcript
 
 
 class Output(NamedTuple):
@@ -72,6 +73,7 @@ class Engine:
         self._own_sandbox = sandbox is None
         self.sandbox = sandbox or Sandbox()
         self.daemon: subprocess.Popen[bytes] | None = None
+        self.transcript: Transcript | None = None
 
     def command(self) -> list[str]:
         """The daemon's command line."""
@@ -169,6 +171,9 @@ class Engine:
             check=False,
         )
         output = Output(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        if self.transcript is not None:
+            name = "pyker" if cli[0] == sys.executable else cli[0]
+            self.transcript.command([name, *arguments], *output)
         if check and output.code != 0:
             raise AssertionError(f"{cli[0]} {' '.join(arguments)} exited {output.code}\n{output.out}\n{output.err}")
         return output
@@ -200,7 +205,10 @@ class Engine:
                 sent.setdefault("Content-Type", "application/json")
             connection.request(method, path, body=data, headers=sent)
             reply = connection.getresponse()
-            return Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+            answer = Reply(reply.status, {k.lower(): v for k, v in reply.getheaders()}, reply.read())
+            if self.transcript is not None:
+                self.transcript.request(method, path, data, answer.status, answer.body)
+            return answer
         finally:
             connection.close()
 

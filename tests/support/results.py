@@ -21,6 +21,7 @@ from tests.support import claims
 LOG_LIMIT = 60_000
 FACT = "fact:"
 """User properties of a test that tell something of the machine or an engine begin so."""
+_TITLES = {"Captured stdout setup": "set-up", "Captured stdout call": "test", "Captured stdout teardown": "teardown"}
 
 
 @dataclass
@@ -57,7 +58,9 @@ class Run:
                 self.outcome = "skipped"
                 self.reason = expected or _skipped(report)
         if report.when == "teardown" or report.failed:
-            self.log = _cut(self.log + "".join(f"--- {title}\n{text}\n" for title, text in report.sections))
+            self.log = _cut(
+                self.log + "".join(f"--- {_TITLES.get(name, name)}\n{text}\n" for name, text in report.sections)
+            )
 
     def row(self) -> dict[str, object]:
         """As it stands in the file."""

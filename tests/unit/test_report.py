@@ -319,6 +319,12 @@ def test_terminal_codes_are_left_out(tmp_path: Path) -> None:
     page.render(made).encode()
 
 
+def test_paths_of_the_machine_are_left_out(tmp_path: Path) -> None:
+    log = f"{Path(__file__).resolve()}:3: in /var/tmp/pytest-of-me/pytest-12/popen-gw0/test_x0/a.tar and /etc/passwd"
+    made = report(tmp_path, document(run("t.py::a", claims=["a"], log=log)), claims=(claim("a"),))
+    assert made.runs[0].log == "tests/unit/test_report.py:3: in tmp/popen-gw0/test_x0/a.tar and /etc/passwd"
+
+
 def test_markup_escapes_what_is_not_markup() -> None:
     assert h("p", "<b>", h("i", "&"), title='"<') == '<p title="&quot;&lt;">&lt;b&gt;<i>&amp;</i></p>'
     assert h("input", disabled=True, hidden=False) == "<input disabled>"
