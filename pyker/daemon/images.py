@@ -251,9 +251,8 @@ class ImageHandlers:
         parent = self._graph.images.get(image_id).parent
         for name in self._graph.repositories.references(image_id):
             self._untag(image_id, name, removed)
-        labels = _labels(self._graph.images.get(image_id))
         gone = self._graph.delete_image(image_id)
-        self._publish(Event(kind="image", action="delete", actor_id=image_id, attributes={**labels, "name": image_id}))
+        self._publish(Event(kind="image", action="delete", actor_id=image_id, attributes={"name": image_id}))
         removed.append(RemovedImage(deleted=image_id))
         removed.extend(RemovedImage(deleted=chain_id) for chain_id in gone)
         named = parent is not None and self._graph.repositories.references(parent)
