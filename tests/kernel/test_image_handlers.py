@@ -130,7 +130,7 @@ def test_rmi_of_the_last_name(desk: Desk) -> None:
         f"Deleted: {base}",
     ]
     assert [event.action for event in desk.events] == ["untag", "delete"]
-    assert desk.events[-1].attributes == {"l": "", "name": image}
+    assert desk.events[-1].attributes == {"name": image}
 
 
 def test_rmi_of_one_of_several_names(desk: Desk) -> None:
