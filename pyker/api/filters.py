@@ -21,6 +21,11 @@ CONTAINERS = frozenset(
 )
 IMAGES = frozenset({"before", "dangling", "label", "reference", "since", "until"})
 NETWORKS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+IMAGE_PRUNE = frozenset({"dangling", "label", "label!", "until"})
+BUILD_PRUNE = frozenset({"description", "id", "inuse", "parent", "private", "shared", "type", "until"})
+VOLUMES = frozenset({"dangling", "driver", "label", "name"})
+VOLUME_PRUNE = frozenset({"all", "label", "label!"})
+CONTAINER_PRUNE = NETWORK_PRUNE = frozenset({"label", "label!", "until"})
 PLUGINS = frozenset({"capability", "enabled"})
 EVENTS = frozenset(
     {"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret"}
@@ -105,6 +110,13 @@ def matches_labels(wanted: tuple[str, ...] | None, labels: Mapping[str, str] | N
         if key not in labels or (equals and labels[key] != value):
             return False
     return True
+
+
+def passes_prune(filters: Mapping[str, tuple[str, ...]], labels: Mapping[str, str] | None) -> bool:
+    """Whether a prune with these filters takes what has ``labels``: all of ``label``, and none of ``label!``."""
+    return matches_labels(filters.get("label"), labels) and not any(
+        matches_labels((unwanted,), labels) for unwanted in filters.get("label!", ())
+    )
 
 
 def truth(filters: Mapping[str, tuple[str, ...]], key: str) -> bool | None:

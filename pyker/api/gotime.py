@@ -155,5 +155,14 @@ def to_unix(text: str, now_ns: int | None = None) -> str:
     return _unix(parse_time(text))
 
 
+def moment_before(text: str) -> int:
+    """A filter such as ``until``, in nanoseconds since 1970: a date, seconds since 1970, or a duration before now."""
+    try:
+        return parse_unix(to_unix(text, time_ns()))
+    except InvalidParameter as error:
+        hint = "such as 10m, 1h30m, 2006-01-02T15:04:05Z, or seconds since 1970"
+        raise InvalidParameter(f'failed to parse value as time or duration: "{text}"', hint=hint) from error
+
+
 def _unix(moment_ns: int) -> str:
     return f"{moment_ns // SECOND}.{moment_ns % SECOND:09d}"

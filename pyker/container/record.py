@@ -50,7 +50,10 @@ class State(Wire, frozen=True):
 
 
 class MountPoint(Wire, frozen=True):
-    """One mount as inspect shows it. ``type`` is bind, volume or tmpfs; ``anonymous`` is ours, not on the wire."""
+    """One mount as inspect shows it. ``type`` is bind, volume or tmpfs.
+
+    ``anonymous`` and ``bound`` are ours, not on the wire: ``bound`` is the folder that a volume stands for, if it does.
+    """
 
     type: str
     source: str
@@ -61,6 +64,7 @@ class MountPoint(Wire, frozen=True):
     rw: bool = field(default=True, name="RW")
     propagation: str = ""
     anonymous: bool = False
+    bound: str = ""
 
 
 class NetworkSettings(Wire, frozen=True):

@@ -13,11 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from pyker.api.gotime import format_time
-from pyker.errors import Conflict, InvalidParameter, NotFound
+from pyker.errors import Conflict, InvalidParameter, NotFound, NotSupported
 from pyker.libcontainer.syscalls import remove_tree
 
 _VALID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _RECORD = "volume.json"
+_SHORTEST = 2
+_OPTIONS = {"type": ("device",), "device": ("type",), "o": ("device", "type"), "size": ()}
+"""What the local driver takes, and what each wants beside it."""
 _UNUSED = "unused"
 """Lies in the folder of a volume until the container that it was made for is recorded."""
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
@@ -38,6 +41,11 @@ class Volume(Struct, frozen=True, kw_only=True):
         """Made for a container that gave no name; it goes when the container is removed with its volumes."""
         return ANONYMOUS_LABEL in self.labels
 
+    @property
+    def bound(self) -> str:
+        """The folder of the host that the volume stands for; "" if it keeps its data itself."""
+        return self.options.get("device", "")
+
 
 class VolumeStore:
     """All volumes under ``<data-root>/volumes``. Thread-safe. Who uses a volume is known by the containers' records."""
@@ -47,6 +55,7 @@ class VolumeStore:
         os.makedirs(self.root, mode=0o701, exist_ok=True)
         self._guard = threading.Lock()
         self._volumes: dict[str, Volume] = {}
+        self._held: dict[str, int] = {}
         for entry in os.listdir(self.root):
             if os.path.exists(os.path.join(self.root, entry, _UNUSED)):
                 remove_tree(os.path.join(self.root, entry))
@@ -56,30 +65,48 @@ class VolumeStore:
                 self._volumes[entry] = volume
 
     def create(
-        self, name: str = "", *, labels: dict[str, str] | None = None, unused: bool = False
+        self,
+        name: str = "",
+        *,
+        labels: dict[str, str] | None = None,
+        options: dict[str, str] | None = None,
+        unused: bool = False,
     ) -> tuple[Volume, bool]:
         """The volume of that name, made if need be ("" makes an anonymous one); and whether it is new.
 
-        ``unused``: it is made for a container that is not recorded yet, and goes at start-up unless ``settle``d.
-        Raises InvalidParameter for a name that may not be one.
+        ``unused``: it is for a container that is not recorded yet, and is held until ``settle``; a new one goes at
+        start-up unless ``settle``d. Raises InvalidParameter for a name that may not be one and options that cannot be.
         """
         labels = dict(labels or {})
         if not name:
             name = secrets.token_hex(32)
             labels.setdefault(ANONYMOUS_LABEL, "")
+        elif len(name) < _SHORTEST:
+            raise InvalidParameter(
+                f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )
         elif not _VALID.fullmatch(name):
             raise InvalidParameter(
                 f'create {name}: "{name}" includes invalid characters for a local volume name, only '
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
             )
+        _check_options(name, options or {})
         with self._guard:
+            if unused:
+                self._held[name] = self._held.get(name, 0) + 1
             existing = self._volumes.get(name)
             if existing is not None:
                 return existing, False
             folder = os.path.join(self.root, name)
             data = os.path.join(folder, "_data")
             os.makedirs(data, mode=0o755, exist_ok=True)
-            volume = Volume(name=name, mountpoint=data, created=format_time(time.time_ns()), labels=labels)
+            volume = Volume(
+                name=name,
+                mountpoint=data,
+                created=format_time(time.time_ns()),
+                labels=labels,
+                options=dict(options or {}),
+            )
             if unused:
                 os.close(os.open(os.path.join(folder, _UNUSED), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with open(os.path.join(folder, _RECORD), "wb") as file:
@@ -88,9 +115,17 @@ class VolumeStore:
             return volume, True
 
     def settle(self, name: str) -> None:
-        """The container that the volume was made for is recorded."""
+        """The container that the volume is for is recorded."""
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self.root, name, _UNUSED))
+        self.let_go(name)
+
+    def let_go(self, name: str) -> None:
+        """There will be no such container: the volume is as free as it was."""
+        with self._guard:
+            left = self._held.pop(name, 0) - 1
+            if left > 0:
+                self._held[name] = left
 
     def get(self, name: str) -> Volume:
         """Raises NotFound."""
@@ -104,10 +139,12 @@ class VolumeStore:
         return sorted(self._volumes.values(), key=lambda volume: volume.name)
 
     def remove(self, name: str, users: list[str]) -> None:
-        """Delete a volume and its data. Raises Conflict if ``users`` (IDs of containers) still need it."""
+        """Delete a volume and its data. Raises Conflict if it is held, or ``users`` (IDs of containers) need it."""
         if users:
             raise Conflict(f"remove {name}: volume is in use - [{', '.join(users)}]")
         with self._guard:
+            if name in self._held:
+                raise Conflict(f"remove {name}: volume is in use by a container that is being made")
             if self._volumes.pop(name, None) is None:
                 raise NotFound(f"get {name}: no such volume")
             remove_tree(os.path.join(self.root, name))
@@ -123,3 +160,22 @@ class VolumeStore:
         except (FileNotFoundError, msgspec.DecodeError):
             created = format_time(os.stat(data).st_ctime_ns)
             return Volume(name=entry, mountpoint=data, created=created)
+
+
+def _check_options(name: str, options: dict[str, str]) -> None:
+    """Raises InvalidParameter in the reference's words, NotSupported for a file system of the volume's own."""
+    for option in options:
+        if option not in _OPTIONS:
+            raise InvalidParameter(f'create {name}: invalid option: "{option}"')
+    for option in options:
+        for other in _OPTIONS[option]:
+            if other not in options:
+                raise InvalidParameter(f'create {name}: missing required option: "{other}"')
+    if "size" in options:
+        raise InvalidParameter(f"create {name}: quota size requested but no quota support")
+    words = options.get("o", "").split(",")
+    if options and not ({"bind", "rbind"} & set(words) and set(words) <= {"bind", "rbind", "rw"}):
+        raise NotSupported(
+            f"create {name}: volumes with a file system of their own are not there yet in Pyker",
+            hint="a folder of the host is: type=none, o=bind, device=FOLDER",
+        )

@@ -20,6 +20,7 @@ from pyker.daemon.cgroupparent import cgroup_parent
 from pyker.daemon.containers import ContainerHandlers
 from pyker.daemon.copyup import CopyUpWorker
 from pyker.daemon.create import CreateDefaults, CreateHandlers
+from pyker.daemon.diskusage import DiskUsageHandlers
 from pyker.daemon.events import EventBus, EventHandlers
 from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
@@ -40,6 +41,7 @@ from pyker.daemon.start import StartHandlers
 from pyker.daemon.steps import StepsFile
 from pyker.daemon.system import Platform, SystemHandlers, layout_version
 from pyker.daemon.transfer import TransferHandlers
+from pyker.daemon.volumes import VolumeHandlers
 from pyker.daemon.waiters import Waiters
 from pyker.engine.engine import Engine
 from pyker.engine.job import JobContext, JobFuture
@@ -52,6 +54,7 @@ from pyker.jobs import containers as container_jobs
 from pyker.jobs import images as image_jobs
 from pyker.jobs import networks as network_jobs
 from pyker.jobs import system as system_jobs
+from pyker.jobs import volumes as volume_jobs
 from pyker.libcontainer.launcher import Launcher
 from pyker.networkdriver.base import BridgeOptions
 from pyker.networkdriver.networks import Networks
@@ -212,7 +215,7 @@ def _register_containers(
         options,
     )
     lifecycle = LifecycleHandlers(store, processes, parts.waiters, bus, exits)
-    containers = ContainerHandlers(store, parts.waiters, bus, exits, parts.remover, lifecycle)
+    containers = ContainerHandlers(store, parts.waiters, bus, exits, parts.remover, lifecycle, graph.layers.size_rw)
     logs = LogHandlers(store, processes)
     attach = AttachHandlers(store, processes, bus, logs)
     execs = ExecHandlers(store, processes, bus, driver, specs)
@@ -229,6 +232,7 @@ def _register_containers(
     engine.register(container_jobs.PauseContainer, lifecycle.pause)
     engine.register(container_jobs.UnpauseContainer, lifecycle.unpause)
     engine.register(container_jobs.RemoveContainer, containers.remove)
+    engine.register(container_jobs.PruneContainers, containers.prune)
     engine.register(container_jobs.RenameContainer, containers.rename)
     engine.register(container_jobs.WaitContainer, containers.wait)
     engine.register(container_jobs.ListContainers, listing.list)
@@ -246,6 +250,13 @@ def _register_containers(
     engine.register(network_jobs.InspectNetwork, network.inspect)
     engine.register(network_jobs.CreateNetwork, network.create)
     engine.register(network_jobs.RemoveNetwork, network.remove)
+    engine.register(network_jobs.PruneNetworks, network.prune)
+    volumes = VolumeHandlers(parts.volumes, store, bus.publish)
+    engine.register(volume_jobs.ListVolumes, volumes.list)
+    engine.register(volume_jobs.InspectVolume, volumes.inspect)
+    engine.register(volume_jobs.CreateVolume, volumes.create)
+    engine.register(volume_jobs.RemoveVolume, volumes.remove)
+    engine.register(volume_jobs.PruneVolumes, volumes.prune)
 
 
 def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: Options) -> None:
@@ -287,6 +298,7 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.ImageHistory, images.history)
     engine.register(image_jobs.TagImage, images.tag)
     engine.register(image_jobs.RemoveImage, images.remove)
+    engine.register(image_jobs.PruneImages, images.prune)
     engine.register(image_jobs.ImportImage, images.import_image)
 
 
@@ -324,6 +336,8 @@ def _register_system(
     events = EventHandlers(parts.bus)
     engine.register(system_jobs.Info, system.info)
     engine.register(system_jobs.Version, system.version)
+    usage = DiskUsageHandlers(graph, parts.store, parts.volumes)
+    engine.register(system_jobs.MeasureDisk, usage.measure)
     engine.register(system_jobs.ListJobs, system.jobs)
     engine.register(system_jobs.StreamEvents, events.stream)
     engine.register(system_jobs.EventLogged, events.log_event)

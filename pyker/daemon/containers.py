@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
+from pyker.api import filters as wanted
+from pyker.api import gotime
 from pyker.container.names import check_name
 from pyker.container.record import Container
 from pyker.container.store import ContainerStore
@@ -14,7 +18,16 @@ from pyker.daemon.removal import Remover
 from pyker.daemon.waiters import Waiters
 from pyker.engine.job import JobContext
 from pyker.errors import Conflict, InvalidParameter, NotFound, PykerError, SystemFailure
-from pyker.jobs.containers import RemoveContainer, RenameContainer, WaitContainer, WaitResult
+from pyker.jobs.containers import (
+    PruneContainers,
+    PrunedContainers,
+    RemoveContainer,
+    RenameContainer,
+    WaitContainer,
+    WaitResult,
+)
+from pyker.types.events import Event
+from pyker.types.ids import ContainerId
 
 _CONDITIONS = ("not-running", "next-exit", "removed")
 
@@ -30,13 +43,16 @@ class ContainerHandlers:
         exits: Exits,
         remover: Remover,
         lifecycle: LifecycleHandlers,
+        size_of: Callable[[ContainerId], int],
     ) -> None:
+        """``size_of`` tells how many bytes a container has written."""
         self._store = store
         self._waiters = waiters
         self._bus = bus
         self._exits = exits
         self._remover = remover
         self._lifecycle = lifecycle
+        self._size_of = size_of
 
     def remove(self, job: RemoveContainer, ctx: JobContext) -> None:
         """Delete a container. Raises Conflict if it runs and ``force`` is not set."""
@@ -71,6 +87,29 @@ class ContainerHandlers:
                 doomed = self._remover.claim(current)
             self._remover.remove(doomed, volumes=job.volumes)
             return
+
+    def prune(self, job: PruneContainers, ctx: JobContext) -> PrunedContainers:
+        """What somebody starts or removes meanwhile is theirs."""
+        before = [gotime.moment_before(text) for text in job.filters.get("until", ())]
+        removed = []
+        reclaimed = 0
+        for container in self._store.all():
+            if container.state.running or not wanted.passes_prune(job.filters, container.config.labels):
+                continue
+            if any(gotime.parse_time(container.created) >= limit for limit in before):
+                continue
+            try:
+                size = self._size_of(container.id)
+                self.remove(RemoveContainer(container=container.id), ctx)
+            except (Conflict, NotFound, FileNotFoundError):
+                continue
+            removed.append(container.id)
+            reclaimed += size
+        ctx.subject = ""
+        self._bus.publish(
+            Event(kind="container", action="prune", actor_id="", attributes={"reclaimed": str(reclaimed)})
+        )
+        return PrunedContainers(ids=tuple(removed), reclaimed=reclaimed)
 
     def rename(self, job: RenameContainer, ctx: JobContext) -> None:
         """Give a container another name. Raises Conflict if that is taken."""

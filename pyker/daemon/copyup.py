@@ -35,7 +35,7 @@ class CopyUpWorker:
         request = {
             "rootfs": dataclasses.asdict(self._layers.rootfs(container_id).mount),
             "at": at,
-            "copies": [[point.destination, point.source] for point in points],
+            "copies": [[point.destination, point.bound or point.source] for point in points],
         }
         try:
             done = subprocess.run(

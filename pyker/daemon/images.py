@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,6 +21,8 @@ from pyker.jobs.images import (
     ImportImage,
     InspectImage,
     ListImages,
+    PrunedImages,
+    PruneImages,
     RemovedImage,
     RemoveImage,
     TagImage,
@@ -51,7 +52,7 @@ class ImageHandlers:
         dangling = api_filters.truth(chosen, "dangling")
         before = [self._created(name) for name in chosen.get("before", ())]
         since = [self._created(name) for name in chosen.get("since", ())]
-        before += [_moment(text) for text in chosen.get("until", ())]
+        before += [gotime.moment_before(text) for text in chosen.get("until", ())]
         parents = {image.parent for image in self._graph.images.all()}
         rows: list[tuple[int, ImageView]] = []
         for image in self._graph.images.all():
@@ -160,6 +161,31 @@ class ImageHandlers:
         self._graph.tag(target, image_id)
         self._graph.images.touch(image_id)
         self._event("tag", image_id, target.familiar)
+
+    def prune(self, job: PruneImages, ctx: JobContext) -> PrunedImages:
+        """What a container has, or somebody removes meanwhile, stays theirs."""
+        dangling = api_filters.truth(job.filters, "dangling") is not False
+        before = [gotime.moment_before(text) for text in job.filters.get("until", ())]
+        sizes = {str(layer.chain_id): layer.size for layer in self._graph.layers.all()}
+        removed: Removed = []
+        for image in self._graph.images.all():
+            names = self._graph.repositories.references(image.id)
+            if self._graph.images.children(image.id) and (dangling or not names):
+                continue
+            if any(_created_ns(image) >= limit for limit in before):
+                continue
+            if not api_filters.passes_prune(job.filters, _labels(image)):
+                continue
+            if dangling and any(not name.digest for name in names):
+                continue
+            for typed in [name.familiar for name in names] or [image.id]:
+                try:
+                    removed += self.remove(RemoveImage(image=typed), ctx)
+                except (Conflict, NotFound):
+                    continue
+        reclaimed = sum(sizes.get(entry.deleted, 0) for entry in removed)
+        self._publish(Event(kind="image", action="prune", actor_id="", attributes={"reclaimed": str(reclaimed)}))
+        return PrunedImages(removed=tuple(removed), reclaimed=reclaimed)
 
     # What a view shows
 
@@ -311,11 +337,6 @@ def _seconds(text: object) -> int:
         return gotime.parse_time(str(text)) // 1_000_000_000 if text else gotime.ZERO_NS // 1_000_000_000
     except InvalidParameter:
         return 0
-
-
-def _moment(text: str) -> int:
-    """``until``: a date, seconds since 1970, or a duration before now."""
-    return gotime.parse_unix(gotime.to_unix(text, time.time_ns()))
 
 
 def _matches(pattern: str, name: Reference) -> bool:

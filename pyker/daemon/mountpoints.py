@@ -24,10 +24,14 @@ _IGNORED = frozenset({"z", "Z", "consistent", "cached", "delegated"})
 
 @dataclass(slots=True)
 class MountPlan:
-    """The mounts of a container to be. ``created`` are volumes that did not exist before; ``copied`` are the
-    destinations whose volume takes over what the image has there, if it is empty."""
+    """The mounts of a container to be.
+
+    ``created`` are volumes that did not exist before, ``held`` the names of all that nobody may remove meanwhile;
+    ``copied`` are the destinations whose volume takes over what the image has there, if it is empty.
+    """
 
     points: tuple[MountPoint, ...] = ()
+    held: list[str] = field(default_factory=list)
     created: list[Volume] = field(default_factory=list)
     copied: list[MountPoint] = field(default_factory=list)
 
@@ -71,11 +75,13 @@ class MountPlanner:
 
     def settle(self, plan: MountPlan) -> None:
         """The container is recorded: its volumes stay."""
-        for volume in plan.created:
-            self._volumes.settle(volume.name)
+        for name in plan.held:
+            self._volumes.settle(name)
 
     def undo(self, plan: MountPlan) -> None:
         """Remove the volumes that were made for this plan."""
+        for name in plan.held:
+            self._volumes.let_go(name)
         for volume in plan.created:
             self._volumes.remove(volume.name, [])
 
@@ -145,6 +151,7 @@ class MountPlanner:
         self, name: str, destination: str, plan: MountPlan, *, copied: bool, labels: dict[str, str] | None = None
     ) -> MountPoint:
         volume, new = self._volumes.create(name, labels=labels, unused=True)
+        plan.held.append(volume.name)
         if new:
             plan.created.append(volume)
         point = MountPoint(
@@ -154,6 +161,7 @@ class MountPlanner:
             destination=destination,
             driver=volume.driver,
             anonymous=not name,
+            bound=volume.bound,
         )
         if copied:
             plan.copied.append(point)

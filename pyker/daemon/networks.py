@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -10,10 +9,11 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from pyker.api import filters as wanted
+from pyker.api import gotime
 from pyker.container.record import Container
 from pyker.container.state import as_asked
 from pyker.engine.job import JobContext
-from pyker.errors import InvalidParameter, NotFound
+from pyker.errors import Forbidden, InvalidParameter, NotFound
 from pyker.jobs.containers import AllocateInterface, ReleaseInterface
 from pyker.jobs.networks import (
     CreateNetwork,
@@ -21,6 +21,7 @@ from pyker.jobs.networks import (
     InspectNetwork,
     ListNetworks,
     NetworkView,
+    PruneNetworks,
     RemoveNetwork,
 )
 from pyker.networkdriver.base import Network, Sandbox, SandboxRequest
@@ -28,8 +29,6 @@ from pyker.networkdriver.networks import PREDEFINED, Networks
 from pyker.types.config import EndpointSettings, PortBinding
 from pyker.types.events import Event
 from pyker.types.ids import ContainerId, NetworkId
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
 
 class Containers(Protocol):
@@ -85,10 +84,8 @@ class NetworkHandlers:
 
     def create(self, job: CreateNetwork, ctx: JobContext) -> NetworkId:
         """Raises Conflict for a name in use, Forbidden for addresses in use or a predefined name."""
-        if not _NAME.match(job.network_name):
-            raise InvalidParameter(
-                f"{job.network_name!r} includes invalid characters for a network name".replace("'", '"')
-            )
+        if not job.network_name.strip():
+            raise InvalidParameter(f"invalid name: {job.network_name}")
         if job.ipam_driver not in ("", "default"):
             raise NotFound(f'plugin "{job.ipam_driver}" not found', hint="the address driver here is called default")
         network = self._networks.create(
@@ -112,6 +109,23 @@ class NetworkHandlers:
     def remove(self, job: RemoveNetwork, ctx: JobContext) -> None:
         """Raises Forbidden for a predefined network, and for one with running containers."""
         self._tell("destroy", self._networks.remove(job.network))
+
+    def prune(self, job: PruneNetworks, ctx: JobContext) -> tuple[str, ...]:
+        """What somebody takes or removes meanwhile is theirs."""
+        before = [gotime.moment_before(text) for text in job.filters.get("until", ())]
+        removed = []
+        for network in self._networks.list():
+            if not self._dangling(network) or not wanted.passes_prune(job.filters, network.labels):
+                continue
+            if any(gotime.parse_time(network.created) >= limit for limit in before):
+                continue
+            try:
+                self._tell("destroy", self._networks.remove(network.id))
+            except (Forbidden, NotFound):
+                continue
+            removed.append(network.name)
+        self._publish(Event(kind="network", action="prune", actor_id="", attributes={"reclaimed": "0"}))
+        return tuple(removed)
 
     def allocate_interface(self, job: AllocateInterface, ctx: JobContext) -> dict[str, EndpointSettings]:
         """Make the container's sandbox; ``sandbox`` has it afterwards, ports included."""

@@ -143,11 +143,11 @@ def _user(point: MountPoint, request: MountRequest | None) -> Mount:
     if not point.rw:
         options.append("ro" if bind and bind.read_only_non_recursive else "rro")
     options.append(point.propagation or "rprivate")
-    source = point.source
+    source = point.bound or point.source
     if request is not None and request.volume_options is not None and request.volume_options.subpath:
         source = _subpath(source, request.volume_options.subpath)
     # A volume is the engine's, and in a user namespace its root owns it; what else is bound belongs to whom it says.
-    mine = point.type == "volume"
+    mine = point.type == "volume" and not point.bound
     return Mount(target=point.destination, fstype="bind", source=source, options=tuple(options), idmap=mine)
 
 

@@ -95,6 +95,22 @@ class RemoveContainer(Job[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedContainers:
+    """The IDs of what was removed, and how many bytes that freed."""
+
+    ids: tuple[ContainerId, ...] = ()
+    reclaimed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneContainers(Job[PrunedContainers]):
+    """Remove every container that does not run."""
+
+    name: ClassVar[str] = "container_prune"
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenameContainer(Job[None]):
     """Give a container another name."""
 

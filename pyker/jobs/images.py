@@ -201,3 +201,19 @@ class SearchImages(Job[tuple[SearchResult, ...]]):
     limit: int = 0
     filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
     auth: RegistryAuth = RegistryAuth()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrunedImages:
+    """What rmi would have said, and how many bytes that freed."""
+
+    removed: tuple[RemovedImage, ...] = ()
+    reclaimed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneImages(Job[PrunedImages]):
+    """Remove the images without a tag; with the filter ``dangling=false`` all that no container has."""
+
+    name: ClassVar[str] = "image_prune"
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)

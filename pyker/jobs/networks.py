@@ -54,7 +54,7 @@ class CreateNetwork(Job[NetworkId]):
     attachable: bool = False
     enable_ipv6: bool = False
     ipam_driver: str = "default"
-    ipam_options: dict[str, str] = field(default_factory=dict)
+    ipam_options: dict[str, str] | None = None
     pools: tuple[IpamPool, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
@@ -66,3 +66,11 @@ class RemoveNetwork(Job[None]):
 
     name: ClassVar[str] = "network_rm"
     network: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneNetworks(Job[tuple[str, ...]]):
+    """Delete every network of the user's own that no container is on; returns their names."""
+
+    name: ClassVar[str] = "network_prune"
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from pyker.container.volumes import Volume
 from pyker.engine.job import Job, JobRecord
+from pyker.jobs.containers import ContainerRow
+from pyker.jobs.images import ImageView
 from pyker.types.events import Event
 
 
@@ -54,6 +57,33 @@ class Info(Job[SystemInfo]):
     """Describe the host, the drivers and the counts."""
 
     name: ClassVar[str] = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeUsage:
+    """A volume, how many containers have it, and its size in bytes."""
+
+    volume: Volume
+    containers: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskUsage:
+    """What takes how much of the disk. Images and containers carry their own sizes."""
+
+    layers_size: int = 0
+    images: tuple[ImageView, ...] = ()
+    containers: tuple[ContainerRow, ...] = ()
+    volumes: tuple[VolumeUsage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureDisk(Job[DiskUsage]):
+    """Measure those of ``kinds``: image, container, volume."""
+
+    name: ClassVar[str] = "system_df"
+    kinds: frozenset[str] = frozenset({"image", "container", "volume"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

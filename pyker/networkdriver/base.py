@@ -89,7 +89,7 @@ class Network:
     attachable: bool = False
     enable_ipv6: bool = False
     ipam_driver: str = "default"
-    ipam_options: dict[str, str] = field(default_factory=dict)
+    ipam_options: dict[str, str] | None = None
     pools: tuple[IpamPool, ...] = ()
     pool_chosen: bool = False
     options: dict[str, str] = field(default_factory=dict)

@@ -54,6 +54,7 @@ from pyker.jobs.images import (
 )
 from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, NetworkView, RemoveNetwork
 from pyker.jobs.system import Auth, AuthResult, Info, ListJobs, StreamEvents, SystemInfo
+from pyker.jobs.volumes import InspectVolume
 from pyker.networkdriver.base import IpamPool, Network
 from pyker.types.config import ContainerConfig, HostConfig
 from tests.support.api import Api
@@ -488,7 +489,7 @@ def test_networks(api: Api) -> None:
     (row,) = api.request("GET", "/networks").json()
     assert row == api.request("GET", "/networks/n1").json()
     assert row["Created"] == "2026-11-23T20:23:08.96182Z"
-    assert row["IPAM"] == {"Driver": "default", "Options": {}, "Config": []}
+    assert row["IPAM"] == {"Driver": "default", "Options": None, "Config": []}
     assert (row["ConfigFrom"], row["Containers"]) == ({"Network": ""}, {})
     assert api.request("GET", f"/networks?filters={_quoted(json.dumps({'foo': ['a']}))}").status == 400
 
@@ -558,7 +559,7 @@ def test_there_is_no_swarm(api: Api, path: str) -> None:
 
 
 def test_inspect_of_an_unknown_name_falls_through_every_kind(api: Api) -> None:
-    for job_type in (InspectContainer, InspectImage, InspectNetwork):
+    for job_type in (InspectContainer, InspectImage, InspectNetwork, InspectVolume):
 
         def missing(job: Any, ctx: JobContext) -> Any:
             raise NotFound("none")
@@ -580,9 +581,6 @@ def test_inspect_of_an_unknown_name_falls_through_every_kind(api: Api) -> None:
         "GET /containers/x/stats",
         "PUT /containers/x/archive?path=/",
         "HEAD /containers/x/archive?path=/",
-        "POST /networks/prune",
-        "POST /volumes/create",
-        "GET /system/df",
     ],
 )
 def test_what_is_not_there_yet_says_so(api: Api, request_line: str) -> None:

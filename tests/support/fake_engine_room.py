@@ -217,7 +217,9 @@ class EngineRoom:
             self.options,
         )
         lifecycle = LifecycleHandlers(self.store, self.processes, self.waiters, self.bus, self.exits)
-        containers = ContainerHandlers(self.store, self.waiters, self.bus, self.exits, self.remover, lifecycle)
+        containers = ContainerHandlers(
+            self.store, self.waiters, self.bus, self.exits, self.remover, lifecycle, lambda _: 0
+        )
         logs = LogHandlers(self.store, self.processes)
         attach = AttachHandlers(self.store, self.processes, self.bus, logs)
         execs = ExecHandlers(self.store, self.processes, self.bus, self.driver, specs)

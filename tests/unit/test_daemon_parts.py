@@ -23,7 +23,15 @@ from pyker.daemon.steps import render
 from pyker.daemon.streams import DEFAULT_DETACH_KEYS, DetachScanner, parse_detach_keys
 from pyker.daemon.usage import usage
 from pyker.engine.job import JobRecord
-from pyker.errors import InvalidParameter, KernelError, NotFound, PykerError, SystemFailure
+from pyker.errors import (
+    Conflict,
+    InvalidParameter,
+    KernelError,
+    NotFound,
+    NotSupported,
+    PykerError,
+    SystemFailure,
+)
 from pyker.types.config import ContainerConfig, HostConfig, MountRequest, RestartPolicy, VolumeOptions
 from pyker.types.events import Event
 from pyker.types.ids import JobId
@@ -178,6 +186,33 @@ def test_mounts_that_cannot_be_leave_no_volume(
     with pytest.raises(error, match=text):
         planner.plan(ContainerConfig(), host)
     assert list((tmp_path / "volumes").iterdir()) == []
+
+
+def test_a_volume_stays_while_a_container_with_it_is_being_made(tmp_path: Path) -> None:
+    volumes = VolumeStore(str(tmp_path))
+    store = ContainerStore(str(tmp_path), str(tmp_path / "exec"))
+    planner = MountPlanner(volumes, store.get)
+    volumes.create("there")
+    host = HostConfig(binds=("there:/a",))
+    first, second = (planner.plan(ContainerConfig(), host) for _ in range(2))
+    planner.settle(first)
+    with pytest.raises(Conflict, match="in use by a container that is being made"):
+        volumes.remove("there", [])
+    planner.undo(second)
+    volumes.remove("there", [])
+
+
+def test_a_volume_that_stands_for_a_folder(tmp_path: Path) -> None:
+    volumes = VolumeStore(str(tmp_path))
+    options = {"type": "none", "o": "bind", "device": "/srv/folder"}
+    volumes.create("v1", options=options)
+    store = ContainerStore(str(tmp_path), str(tmp_path / "exec"))
+    plan = MountPlanner(VolumeStore(str(tmp_path)), store.get).plan(ContainerConfig(), HostConfig(binds=("v1:/a",)))
+    (point,) = plan.points
+    assert (point.source, point.bound) == (f"{tmp_path}/volumes/v1/_data", "/srv/folder")
+    for refused in ({"type": "nfs", "o": "addr=1.2.3.4", "device": ":/x"}, {"type": "tmpfs", "device": "tmpfs"}):
+        with pytest.raises(NotSupported, match="file system of their own"):
+            volumes.create("v2", options=refused)
 
 
 def test_events_are_filtered_as_the_reference_does() -> None:

@@ -263,7 +263,7 @@ def test_creating_and_removing() -> None:
         ("create", identifier),
         ("destroy", identifier),
     ]
-    for name in ("", "a/b", "-x", "a b"):
+    for name in ("", " "):
         with pytest.raises(InvalidParameter):
             bench.handlers.create(CreateNetwork(network_name=name), CONTEXT)
     with pytest.raises(NotFound, match='plugin "zz" not found'):

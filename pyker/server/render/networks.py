@@ -35,7 +35,7 @@ def network(view: NetworkView, *, with_containers: bool) -> JsonObject:
         "EnableIPv6": stored.enable_ipv6,
         "IPAM": {
             "Driver": stored.ipam_driver,
-            "Options": stored.ipam_options or (None if stored.name in _PREDEFINED else {}),
+            "Options": stored.ipam_options,
             "Config": [_pool(pool) for pool in stored.pools],
         },
         "Internal": stored.internal,

@@ -7,14 +7,16 @@ from pyker.server.router import Route
 
 def all_routes() -> list[Route]:
     """Every item, in the order in which they are tried."""
-    from pyker.server.routes import absent, containers, execs, images, jobs, networks, swarm, system
+    from pyker.server.routes import absent, build, containers, execs, images, jobs, networks, swarm, system, volumes
 
     return [
         *system.ROUTES,
         *containers.ROUTES,
         *execs.ROUTES,
+        *build.ROUTES,
         *images.ROUTES,
         *networks.ROUTES,
+        *volumes.ROUTES,
         *jobs.ROUTES,
         *swarm.ROUTES,
         *absent.ROUTES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pyker.errors import InvalidParameter, NotFound, NotSupported
+from pyker.errors import InvalidParameter, NotSupported
 from pyker.server.call import Call
 from pyker.server.reply import Reply
 from pyker.server.router import Route
@@ -15,11 +15,6 @@ def _absent(what: str) -> Callable[[Call], Reply]:
         raise NotSupported(f"{what} is not there yet in Pyker")
 
     return refuse
-
-
-def volume(call: Call) -> Reply:
-    """``docker inspect`` asks for a volume of any name: until there are any, none is found."""
-    raise NotFound(f"get {call['name']}: no such volume")
 
 
 def session(call: Call) -> Reply:
@@ -38,23 +33,14 @@ _ENDPOINTS = (
     ("HEAD", "/containers/{name:.*}/archive", "cp"),
     ("PUT", "/containers/{name:.*}/archive", "cp"),
     ("POST", "/containers/{name:.*}/update", "update"),
-    ("POST", "/containers/prune", "container prune"),
     ("POST", "/commit", "commit"),
     ("POST", "/build", "build"),
-    ("POST", "/build/prune", "builder prune"),
     ("POST", "/build/cancel", "build"),
     ("POST", "/grpc", "build with BuildKit"),
     ("GET", "/images/get", "save"),
     ("GET", "/images/{name:.*}/get", "save"),
     ("POST", "/images/load", "load"),
-    ("POST", "/images/prune", "image prune"),
     ("GET", "/distribution/{name:.*}/json", "manifest inspect"),
-    ("GET", "/system/df", "system df"),
-    ("GET", "/volumes", "volume ls"),
-    ("POST", "/volumes/create", "volume create"),
-    ("POST", "/volumes/prune", "volume prune"),
-    ("DELETE", "/volumes/{name:.*}", "volume rm"),
-    ("POST", "/networks/prune", "network prune"),
     ("POST", "/networks/{name:.*}/connect", "network connect"),
     ("POST", "/networks/{name:.*}/disconnect", "network disconnect"),
     ("GET", "/plugins/privileges", "plugin install"),
@@ -63,6 +49,5 @@ _ENDPOINTS = (
 
 ROUTES = [
     *(Route(method, pattern, _absent(what)) for method, pattern, what in _ENDPOINTS),
-    Route("GET", "/volumes/{name:.*}", volume),
     Route("POST", "/session", session),
 ]

@@ -20,6 +20,7 @@ from pyker.jobs.containers import (
     KillContainer,
     ListContainers,
     PauseContainer,
+    PruneContainers,
     RemoveContainer,
     RenameContainer,
     ResizeContainer,
@@ -233,9 +234,15 @@ def top(call: Call) -> Reply:
     return json_reply({"Processes": [list(row) for row in table.processes], "Titles": list(table.titles)})
 
 
+def prune(call: Call) -> Reply:
+    done = call.run(PruneContainers(filters=call.filters(filters.CONTAINER_PRUNE)))
+    return json_reply({"ContainersDeleted": list(done.ids) or None, "SpaceReclaimed": done.reclaimed})
+
+
 ROUTES = [
     Route("GET", "/containers/json", list_all),
     Route("POST", "/containers/create", create),
+    Route("POST", "/containers/prune", prune),
     Route("GET", "/containers/{name:.*}/json", inspect),
     Route("GET", "/containers/{name:.*}/logs", logs, ends_with_client=True),
     Route("GET", "/containers/{name:.*}/top", top),

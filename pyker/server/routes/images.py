@@ -9,6 +9,7 @@ from pyker.jobs.images import (
     ImportImage,
     InspectImage,
     ListImages,
+    PruneImages,
     Pull,
     Push,
     RemoveImage,
@@ -86,6 +87,12 @@ def remove(call: Call) -> Reply:
     return json_reply([render.removed_image(entry) for entry in removed])
 
 
+def prune(call: Call) -> Reply:
+    done = call.run(PruneImages(filters=call.filters(filters.IMAGE_PRUNE)))
+    removed = [render.removed_image(entry) for entry in done.removed]
+    return json_reply({"ImagesDeleted": removed or None, "SpaceReclaimed": done.reclaimed})
+
+
 def search(call: Call) -> Reply:
     """``GET /images/search``: what a registry has, Docker Hub unless the term names another."""
     job = SearchImages(
@@ -98,6 +105,7 @@ ROUTES = [
     Route("GET", "/images/json", list_all),
     Route("GET", "/images/search", search, ends_with_client=True),
     Route("POST", "/images/create", create, ends_with_client=True),
+    Route("POST", "/images/prune", prune),
     Route("GET", "/images/{name:.*}/json", inspect),
     Route("GET", "/images/{name:.*}/history", history),
     Route("POST", "/images/{name:.*}/push", push, ends_with_client=True),

@@ -7,7 +7,7 @@ from msgspec import field
 from pyker.api import filters
 from pyker.api.codec import Decoder
 from pyker.errors import InvalidParameter, NotSupported
-from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, RemoveNetwork
+from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork
 from pyker.networkdriver.base import IpamPool
 from pyker.server.call import Call
 from pyker.server.render.networks import network
@@ -76,7 +76,7 @@ def create(call: Call) -> Reply:
             attachable=given.attachable,
             enable_ipv6=given.enable_ipv6,
             ipam_driver=ipam.driver or "default",
-            ipam_options=ipam.options or {},
+            ipam_options=ipam.options,
             pools=pools,
             options=given.options or {},
             labels=given.labels or {},
@@ -88,6 +88,11 @@ def create(call: Call) -> Reply:
 def remove(call: Call) -> Reply:
     call.run(RemoveNetwork(network=call["name"]))
     return Reply(204)
+
+
+def prune(call: Call) -> Reply:
+    done = call.run(PruneNetworks(filters=call.filters(filters.NETWORK_PRUNE)))
+    return json_reply({"NetworksDeleted": list(done) or None})
 
 
 def list_all(call: Call) -> Reply:
@@ -108,6 +113,7 @@ ROUTES = [
     Route("GET", "/networks", list_all),
     Route("GET", "/networks/", list_all),
     Route("POST", "/networks/create", create),
+    Route("POST", "/networks/prune", prune),
     Route("GET", "/networks/{name:.*}", inspect),
     Route("DELETE", "/networks/{name:.*}", remove),
 ]

@@ -7,9 +7,10 @@ import msgspec
 from pyker.api import filters
 from pyker.api.codec import Decoder
 from pyker.errors import InvalidParameter
-from pyker.jobs.system import Auth, Info, StreamEvents, Version
+from pyker.jobs.system import Auth, Info, MeasureDisk, StreamEvents, Version
 from pyker.server.call import Call
 from pyker.server.render import system as render
+from pyker.server.render.diskusage import disk_usage
 from pyker.server.reply import STREAMED, Reply, json_reply
 from pyker.server.router import Route
 
@@ -27,6 +28,8 @@ class Credentials(msgspec.Struct):
 
 _credentials = Decoder(Credentials, name="types.AuthConfig")
 
+_KINDS = ("image", "container", "volume", "build-cache")
+_KINDS_SINCE = (1, 42)
 _PING_HEADERS = {
     "Builder-Version": "1",
     "Swarm": "inactive",
@@ -47,6 +50,17 @@ def version(call: Call) -> Reply:
 
 def info(call: Call) -> Reply:
     return json_reply(render.info_fields(call.run(Info()).fields, call.version))
+
+
+def df(call: Call) -> Reply:
+    """Since API 1.42 a client may ask for some kinds only."""
+    chosen = call.query.get("type", []) if call.version >= _KINDS_SINCE else []
+    for kind in chosen:
+        if kind not in _KINDS:
+            raise InvalidParameter(f"unknown object type: {kind}")
+    kinds = frozenset(chosen or _KINDS)
+    usage = call.run(MeasureDisk(kinds=kinds - {"build-cache"}))
+    return json_reply(disk_usage(usage, kinds, call.version))
 
 
 def events(call: Call) -> Reply:
@@ -79,6 +93,7 @@ ROUTES = [
     Route("HEAD", "/_ping", ping),
     Route("GET", "/version", version),
     Route("GET", "/info", info),
+    Route("GET", "/system/df", df),
     Route("GET", "/events", events, ends_with_client=True),
     Route("POST", "/auth", auth),
 ]
