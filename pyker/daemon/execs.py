@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -95,7 +96,7 @@ class ExecHandlers:
         with self._guard:
             self._forget_old()
             self._execs[exec_id] = Exec(view)
-        self._publish("exec_create: " + " ".join(job.command), container, exec_id)
+        self._publish(f"exec_create: {_line(job.command)}", container, exec_id)
         return exec_id
 
     def start(self, job: StartExec, ctx: JobContext) -> None:
@@ -175,7 +176,7 @@ class ExecHandlers:
         request = record.view.request
         if job.console_size != (0, 0):
             request = replace(request, console_size=job.console_size)
-        self._publish("exec_start: " + " ".join(request.command), container, record.view.id)
+        self._publish(f"exec_start: {_line(request.command)}", container, record.view.id)
         watcher: Watcher = _ExecWatcher(self, record)
         try:
             spec = self._specs.exec_spec(container, request)
@@ -237,6 +238,11 @@ class ExecHandlers:
 
     def _publish(self, action: str, container: Container, exec_id: ExecId, **attributes: str) -> None:
         self._bus.container(action, container, execID=exec_id, **attributes)
+
+
+def _line(command: Sequence[str]) -> str:
+    """As the reference has it in its events, with a space behind a command without arguments."""
+    return f"{command[0]} {' '.join(command[1:])}"
 
 
 def _close(attachments: tuple[Attachment, ...]) -> None:
