@@ -79,6 +79,13 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "network list": ("networks", "network ls", ""),
     "system events": ("events", "events", ""),
     "system info": ("info", "info", ""),
+    "volume create": ("volumes", "volume create", "Make a volume"),
+    "volume inspect": ("inspect", "volume inspect", "Show all that is known of volumes"),
+    "volume ls": ("volumes", "volume ls", "List volumes"),
+    "volume list": ("volumes", "volume ls", ""),
+    "volume prune": ("volumes", "volume prune", "Remove volumes that no container uses"),
+    "volume rm": ("volumes", "volume rm", "Remove volumes"),
+    "volume remove": ("volumes", "volume rm", ""),
 }
 
 GROUPS: dict[str, str] = {
@@ -86,6 +93,7 @@ GROUPS: dict[str, str] = {
     "image": "Work with images",
     "network": "Work with networks",
     "system": "Work with the engine as a whole",
+    "volume": "Work with volumes",
 }
 
 COMMON = ("run", "exec", "ps", "pull", "push", "images", "login", "logout", "version", "info", "jobs")
@@ -98,6 +106,8 @@ SECOND_NAMES = {
     "image list": "image ls",
     "image remove": "image rm",
     "network list": "network ls",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
 }
 
 NOT_THERE_YET = frozenset(
@@ -126,7 +136,6 @@ NOT_THERE_YET = frozenset(
         "swarm",
         "trust",
         "update",
-        "volume",
     ]
 )
 
@@ -135,6 +144,7 @@ NOT_THERE_YET_IN_GROUPS: dict[str, frozenset[str]] = {
     "image": frozenset(["build", "load", "prune", "save"]),
     "network": frozenset(["connect", "create", "disconnect", "prune", "rm", "remove"]),
     "system": frozenset(["df", "prune", "dial-stdio"]),
+    "volume": frozenset(["update"]),
 }
 
 

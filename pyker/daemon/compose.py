@@ -21,6 +21,7 @@ from pyker.daemon.containers import ContainerHandlers
 from pyker.daemon.copyup import CopyUpWorker
 from pyker.daemon.create import CreateDefaults, CreateHandlers
 from pyker.daemon.diskusage import DiskUsageHandlers
+from pyker.daemon.distribution import DistributionHandlers
 from pyker.daemon.events import EventBus, EventHandlers
 from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
@@ -292,6 +293,7 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.PushLayer, transfer.push_layer)
     engine.register(image_jobs.SearchImages, transfer.search)
     engine.register(system_jobs.Auth, transfer.auth)
+    engine.register(image_jobs.InspectDistribution, DistributionHandlers(client).inspect)
     images = ImageHandlers(graph, parts.store.all, parts.bus.publish)
     engine.register(image_jobs.ListImages, images.list)
     engine.register(image_jobs.InspectImage, images.inspect)

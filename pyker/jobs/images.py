@@ -217,3 +217,33 @@ class PruneImages(Job[PrunedImages]):
 
     name: ClassVar[str] = "image_prune"
     filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagePlatform:
+    """What an image runs on; ``os_version`` matters on Windows alone."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+    os_version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionView:
+    """What is at a name in a registry: a manifest or an index, and the platforms of its images."""
+
+    media_type: str
+    digest: Digest
+    size: int
+    platforms: tuple[ImagePlatform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectDistribution(Job[DistributionView]):
+    """Ask a registry what an image is, without pulling it. Source: Docker API v1.45 GET /distribution/{name}/json."""
+
+    name: ClassVar[str] = "distribution"
+    secret: ClassVar[frozenset[str]] = frozenset({"auth"})
+    image: str
+    auth: RegistryAuth = RegistryAuth()

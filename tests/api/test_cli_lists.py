@@ -184,12 +184,32 @@ EVENTS = [
 ]
 
 
+VOLUMES = [
+    {
+        "CreatedAt": "2026-11-23T20:23:08Z",
+        "Driver": "local",
+        "Labels": {"a": "b"},
+        "Mountpoint": "/data/volumes/v1/_data",
+        "Name": "v1",
+        "Options": None,
+        "Scope": "local",
+    },
+    {"Driver": "local", "Labels": None, "Mountpoint": "/data/volumes/v0/_data", "Name": "v0", "Scope": "local"},
+]
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon]:
     with FakeDaemon(str(tmp_path_factory.mktemp("d") / "s"), api_version="1.45") as fake:
         fake.on("GET", "/containers/json", answer(CONTAINERS))
         fake.on("GET", "/images/json", answer(IMAGES))
         fake.on("GET", "/networks", answer(NETWORKS))
+        fake.on("GET", "/volumes", answer({"Volumes": VOLUMES, "Warnings": None}))
+        fake.on("GET", "/volumes/v1", answer(VOLUMES[0]))
+        fake.on("POST", "/volumes/create", answer(VOLUMES[0], status=201))
+        fake.on("POST", "/volumes/prune", answer({"VolumesDeleted": ["v1", "v2"], "SpaceReclaimed": 12345}))
+        fake.on("DELETE", "/volumes/v1", answer(None, status=204))
+        fake.on("DELETE", "/volumes/nosuch", refusal(404, "get nosuch: no such volume"))
         fake.on("GET", "/images/bb:1/history", answer(HISTORY))
         fake.on("GET", "/(containers|images|networks|volumes)/nosuch(/json)?", refusal(404, "No such thing: nosuch"))
         fake.on("GET", "/containers/c1/json", answer(VIEW))
@@ -261,6 +281,26 @@ network ls --no-trunc
 network ls --format json
 network ls --format '{{.Name}} {{.Driver}} {{.Labels}} {{.IPv6}} {{.Internal}} {{.CreatedAt}}'
 network ls -f driver=bridge
+volume ls
+volume list -q
+volume ls --format json
+volume ls --format '{{.Name}} {{.Driver}} {{.Labels}} {{.Scope}} {{.Mountpoint}}'
+volume ls -f dangling=true
+volume inspect v1
+volume inspect -f '{{.Name}} {{.Labels.a}}' v1 nosuch
+volume create
+volume create v1
+volume create --label a=b --label c -o type=none -o device=/x --opt o=bind v1
+volume create v1 v2
+volume rm v1
+volume rm v1 nosuch
+volume rm -f v1 nosuch
+volume rm
+volume prune
+volume prune -f
+volume prune --all --force
+volume prune --force --filter label=a
+volume
 history bb:1
 history --no-trunc bb:1
 history -q bb:1
@@ -359,14 +399,14 @@ ps -n x
 
 def _requests(daemon: FakeDaemon, begin: int) -> list[tuple[str, str, dict[str, str], bytes]]:
     return [
-        (item.method, item.path, item.query, item.body)
+        (item.method, item.path, item.query, item.body.strip())
         for item in daemon.requests[begin:]
         if item.path not in ("/_ping",)
     ]
 
 
 # Groups' own help is in our words.
-OWN_WORDS = {"image", "container"}
+OWN_WORDS = {"image", "container", "volume"}
 
 
 @stock_cli
@@ -399,6 +439,8 @@ def _flags_of(text: str) -> dict[str, tuple[str, str]]:
 
 # What docker's help lists that ours does not: content trust, checkpoints, Windows, and what is said to be missing.
 NOT_LISTED = {"disable-content-trust", "checkpoint", "checkpoint-dir", "use-api-socket", "tree", "platform"}
+NOT_LISTED |= {"cluster", "availability", "group", "limit-bytes", "required-bytes", "scope", "secret", "sharing"}
+NOT_LISTED |= {"topology-preferred", "topology-required", "type"}
 NOT_LISTED |= {"cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "isolation"}
 
 
@@ -427,7 +469,6 @@ def test_what_is_not_there_says_so(daemon: FakeDaemon) -> None:
         "cp a:b c",
         "stats",
         "swarm init",
-        "volume ls",
         "system prune",
         "network create x",
     ):

@@ -429,6 +429,7 @@ def _echo(job: AttachContainer, ctx: JobContext) -> None:
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: tcp\r\n"
 
 
+@pytest.mark.claim("job-streams", "rule-half-close")
 @pytest.mark.parametrize(
     ("version", "headers", "first", "content_type"),
     [
@@ -563,6 +564,7 @@ def test_the_actor_is_the_peer_of_the_socket(api: Api) -> None:
     assert actors == [f"uid={os.getuid()} pid={os.getpid()}"]
 
 
+@pytest.mark.claim("job-environment")
 def test_the_environment_says_which_version_was_asked_for(api: Api) -> None:
     seen: list[dict[str, str]] = []
     api.on(StartContainer, lambda job, ctx: seen.append(ctx.env))

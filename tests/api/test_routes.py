@@ -40,9 +40,12 @@ from pyker.jobs.containers import (
     WaitResult,
 )
 from pyker.jobs.images import (
+    DistributionView,
     HistoryEntry,
     ImageHistory,
+    ImagePlatform,
     ImageView,
+    InspectDistribution,
     InspectImage,
     ListImages,
     Pull,
@@ -480,6 +483,19 @@ def test_history_and_removal(api: Api) -> None:
 
 
 # Networks, system, jobs, and what isn't there.
+
+
+def test_distribution(api: Api) -> None:
+    platforms = (ImagePlatform(os="linux", architecture="arm64", variant="v8"), ImagePlatform(os="linux"))
+    view = DistributionView(media_type="a/b", digest="sha256:1", size=7, platforms=platforms)  # type: ignore[arg-type]
+    asked = api.record(InspectDistribution, view)
+    auth = base64.urlsafe_b64encode(b'{"username":"u"}').decode()
+    answer = api.request("GET", "/v1.41/distribution/127.0.0.1:5000/a/b:1/json", X_Registry_Auth=auth)
+    assert answer.json() == {
+        "Descriptor": {"mediaType": "a/b", "digest": "sha256:1", "size": 7},
+        "Platforms": [{"architecture": "arm64", "os": "linux", "variant": "v8"}, {"architecture": "", "os": "linux"}],
+    }
+    assert asked == [InspectDistribution(image="127.0.0.1:5000/a/b:1", auth=RegistryAuth(username="u"))]
 
 
 def test_networks(api: Api) -> None:

@@ -117,6 +117,7 @@ def test_it_can_run_here(subject: Subject) -> None:
     assert subject.driver.name
 
 
+@pytest.mark.claim("libcontainer-interfaces", "exec-native-kernel")
 @pytest.mark.parametrize("code", [0, 7])
 def test_the_exit_code_reaches_the_watcher(subject: Subject, code: int) -> None:
     _, _, watcher = start(subject, "exit", str(code))

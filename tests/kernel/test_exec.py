@@ -43,6 +43,7 @@ def target(containers: Bench) -> ContainerProcess:
     return process
 
 
+@pytest.mark.claim("rule-exec-joins")
 def test_it_is_in_every_namespace_and_the_cgroup(containers: Bench, target: ContainerProcess) -> None:
     process = ProcessSpec(args=("sleep", "60"), env=("PATH=/bin",), capabilities=DEFAULT_CAPS)
     watcher = Recorder()
@@ -111,6 +112,7 @@ def test_a_terminal(containers: Bench, target: ContainerProcess) -> None:
     assert ran.stdout == b"9 33\r\n/dev/pts/0\r\ncontrol\r\n"
 
 
+@pytest.mark.claim("POST /exec/{id}/resize", "rule-resize")
 def test_resize(containers: Bench, target: ContainerProcess) -> None:
     script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done"
     process = ProcessSpec(args=("sh", "-c", script), env=("PATH=/bin",), tty=True, console_size=(1, 1))

@@ -62,6 +62,7 @@ HOSTILE: dict[str, list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.claim("registry-unpack-confined")
 @pytest.mark.parametrize("style", ["overlay", "none"])
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_nothing_outside_is_touched(tmp_path: Path, outside: Path, name: str, style: str) -> None:
@@ -136,6 +137,7 @@ def test_compressions(tmp_path: Path, compression: str) -> None:
         layers.apply_file(blob, tmp_path / "cut")
 
 
+@pytest.mark.claim("registry-unpack")
 def test_metadata_is_kept(tmp_path: Path) -> None:
     """Owners, setuid after chown, nanoseconds, capabilities, devices, links."""
     capability = bytes.fromhex("0100000200040000000000000000000000000000")

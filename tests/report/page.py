@@ -14,7 +14,18 @@ from pathlib import Path
 
 from tests.report import sections, words
 from tests.report.markup import Html, data, h, join, verbatim
-from tests.report.model import KNOWN_DIFFERENCE, STATES, Cell, Claim, Column, Report, Totals, engine_name, slug
+from tests.report.model import (
+    KNOWN_DIFFERENCE,
+    REFERENCE,
+    STATES,
+    Cell,
+    Claim,
+    Column,
+    Report,
+    Totals,
+    engine_name,
+    slug,
+)
 
 _FOLDER = Path(__file__).parent
 
@@ -108,9 +119,10 @@ def _top(report: Report, below: Sequence[sections.Section]) -> Html:
 def _card(report: Report, number: int) -> Html:
     column, totals = report.columns[number], report.totals(number)
     tests = totals.tests
+    where = f"on {column.environment}" + (", the reference" if column.engine == REFERENCE else "")
     return h(
         "li",
-        h("h2", engine_name(column.engine), " ", h("small", f"on {column.environment}")),
+        h("h2", engine_name(column.engine), " ", h("small", where)),
         h("p", h("strong", f"{totals.met:,}"), f" of {len(report.claims):,} claims met", class_="met"),
         _bar(totals),
         h("p", _states(totals.claims), class_="states"),

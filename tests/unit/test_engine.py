@@ -38,6 +38,7 @@ def test_a_job_returns_what_its_handler_returns() -> None:
     assert engine.run(Double(number=21)) == 42
 
 
+@pytest.mark.claim("engine-handlers")
 def test_a_job_without_a_handler_is_refused_by_name() -> None:
     with pytest.raises(NotSupported, match="double"):
         Engine().run(Double(number=1))
@@ -75,6 +76,7 @@ def test_children_know_their_parent_and_share_token_and_listener() -> None:
     assert progress == ["doubling 5", "doubling 1"]
 
 
+@pytest.mark.claim("job-error-handling")
 def test_a_childs_error_reaches_the_caller_as_it_is() -> None:
     engine = Engine()
 
@@ -96,6 +98,7 @@ def test_a_token_made_late_is_the_same_for_the_whole_tree() -> None:
     assert tokens[0] is tokens[1]
 
 
+@pytest.mark.claim("job-streams")
 def test_streams_that_the_caller_did_not_give_are_refused() -> None:
     engine = Engine()
     engine.register(Double, lambda job, ctx: len(ctx.stdio.stdin().read()))

@@ -19,6 +19,7 @@ def db(tmp_path: Path) -> Iterator[GraphDB]:
     opened.close()
 
 
+@pytest.mark.claim("graphdb-edges", "graphdb-simple-interface")
 def test_edges_lead_both_ways(db: GraphDB) -> None:
     db.add("l1", "layer")
     db.add("l2", "layer", [("parent", "l1")])
@@ -40,6 +41,7 @@ def test_adding_again_replaces_the_edges(db: GraphDB) -> None:
     assert [edge.target for edge in db.edges_from("c")] == ["new"]
 
 
+@pytest.mark.claim("graphdb-names")
 def test_names_are_unique_within_a_kind(db: GraphDB) -> None:
     db.set_name("image", "bb:1", "first")
     db.set_name("image", "bb:1", "second")

@@ -66,6 +66,7 @@ def test_a_run_leaves_a_record_with_its_tree(tmp_path: Path) -> None:
         assert [record.job_id for record in engine.jobs(tree=root.job_id[:14].lower())] == [r.job_id for r in tree]
 
 
+@pytest.mark.claim("job-error-handling")
 def test_failures_are_kept_with_their_words(tmp_path: Path) -> None:
     def fail(job: StartContainer, ctx: JobContext) -> None:
         raise NotFound("No such container: web")

@@ -120,6 +120,7 @@ def test_a_layer_job_alone_is_refused(transfers: Transfers) -> None:
 # Formats
 
 
+@pytest.mark.claim("registry-manifest-types", "registry-layer-types")
 @pytest.mark.parametrize(("oci", "compression"), [(False, "gzip"), (True, "gzip"), (True, "zstd"), (True, "plain")])
 def test_formats(registry: FaultRegistry, transfers: Transfers, oci: bool, compression: str) -> None:
     image = registry.three_layers(oci=oci, compression=compression)
@@ -127,6 +128,7 @@ def test_formats(registry: FaultRegistry, transfers: Transfers, oci: bool, compr
     assert [layer.diff_id for layer in transfers.graph.layers.values()] == image.diff_ids
 
 
+@pytest.mark.claim("registry-platforms")
 @pytest.mark.parametrize("oci", [False, True])
 def test_an_index(registry: FaultRegistry, transfers: Transfers, oci: bool) -> None:
     arm = registry.add_image("app", [make_tar({"a": b"arm"})], tag="x1", architecture="arm64", oci=oci)

@@ -40,6 +40,7 @@ def test_basic(registry: FaultRegistry, transfers: Transfers) -> None:
     assert len([item for item in registry.requests if "authorization" in item.headers]) <= 2
 
 
+@pytest.mark.claim("registry-token")
 def test_bearer(registry: FaultRegistry, transfers: Transfers) -> None:
     registry.bearer = ("user", "geheim")
     name = f"{registry.host}/app"
@@ -94,6 +95,7 @@ def test_a_registry_token_is_passed_on(registry: FaultRegistry, transfers: Trans
     assert registry.asked("/token") == []
 
 
+@pytest.mark.claim("registry-token")
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_a_redirect_to_another_host_gets_no_authorization(
     registry: FaultRegistry, transfers: Transfers, scheme: str
@@ -253,6 +255,7 @@ def test_a_password_does_not_leave_tls(tmp_path: Path, monkeypatch: pytest.Monke
         transfers.close()
 
 
+@pytest.mark.claim("registry-insecure")
 @pytest.mark.requires("openssl")
 def test_an_unknown_certificate_is_refused_unless_certs_d_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

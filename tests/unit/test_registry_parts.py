@@ -41,11 +41,13 @@ SHA = Digest("sha256:" + "b" * 64)
 # Options
 
 
+@pytest.mark.claim("registry-insecure")
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:5000", "127.9.9.9:1", "localhost:5000", "[::1]:5000"])
 def test_loopback_is_always_insecure(host: str) -> None:
     assert RegistryConfig().insecure(host)
 
 
+@pytest.mark.claim("registry-insecure")
 def test_insecure_by_name_port_and_network() -> None:
     config = RegistryConfig(insecure_registries=("reg.example:5000", "plain.example", "10.1.0.0/16"))
     assert config.insecure("reg.example:5000")
@@ -72,6 +74,7 @@ def test_endpoints() -> None:
     assert [endpoint.url for endpoint in push_endpoints("docker.io", config)] == ["https://registry-1.docker.io"]
 
 
+@pytest.mark.claim("registry-mirrors")
 @pytest.mark.parametrize("good", ["https://m.example", "http://m:5000/", "reg.example:5000=https://m.example"])
 def test_mirrors_that_are_taken(good: str) -> None:
     assert check_mirror(good) == good
@@ -175,6 +178,7 @@ def test_refusals_that_are_no_registrys(body: str, words: str) -> None:
     assert str(error) == f"error parsing HTTP 404 response body: {words}: {json.dumps(body)}"
 
 
+@pytest.mark.claim("registry-rate-limits")
 def test_retry_after_is_bounded() -> None:
     assert refusal(429, b"", {"retry-after": "7"}).retry_after_s == 7
     assert refusal(429, b"", {"retry-after": "999999"}).retry_after_s == 60

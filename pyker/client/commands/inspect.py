@@ -147,6 +147,7 @@ COMMANDS = {
         flags=(FORMAT, Flag("platform", "string", "Not there yet", hidden=True)),
         least=1,
     ),
+    "volume inspect": Command(_of_kind("volume"), "VOLUME [VOLUME...]", flags=(FORMAT,), least=1),
     "network inspect": Command(
         _of_kind("network"),
         "NETWORK [NETWORK...]",

@@ -10,7 +10,7 @@ from pyker.api import gotime
 from pyker.api.codec import Decoder
 from pyker.api.versions import Version
 from pyker.errors import InvalidParameter
-from pyker.jobs.images import HistoryEntry, ImageView, RemovedImage, SearchResult
+from pyker.jobs.images import DistributionView, HistoryEntry, ImageView, RemovedImage, SearchResult
 from pyker.types.config import ContainerConfig
 
 JsonObject = dict[str, Any]
@@ -131,4 +131,20 @@ def search_result(found: SearchResult) -> JsonObject:
         "name": found.name,
         "is_automated": found.is_automated,
         "description": found.description,
+    }
+
+
+def distribution(view: DistributionView) -> JsonObject:
+    """``GET /distribution/{name}/json``. What is empty of a platform is left out."""
+    platforms = []
+    for platform in view.platforms:
+        shown = {"architecture": platform.architecture, "os": platform.os}
+        if platform.os_version:
+            shown["os.version"] = platform.os_version
+        if platform.variant:
+            shown["variant"] = platform.variant
+        platforms.append(shown)
+    return {
+        "Descriptor": {"mediaType": view.media_type, "digest": view.digest, "size": view.size},
+        "Platforms": platforms or None,
     }

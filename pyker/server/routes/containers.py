@@ -55,11 +55,15 @@ def create(call: Call) -> Reply:
         raise InvalidParameter("Config cannot be empty in order to create a container")
     config = _config.convert(raw)
     host_config = _for_version(_host_config.convert(folded.get("hostconfig")), call.version)
+    networking = _networking.convert(folded.get("networkingconfig"))
+    endpoints = networking.endpoints_config or {}
+    if call.version < (1, 44) and len(endpoints) > 1:
+        raise InvalidParameter(f"Container cannot be connected to network endpoints: {', '.join(endpoints)}")
     created = call.run(
         CreateContainer(
             config=config,
             host_config=host_config,
-            networking=_networking.convert(folded.get("networkingconfig")),
+            networking=networking,
             container_name=call.text("name"),
             platform=call.text("platform") if call.version >= (1, 41) else "",
         )

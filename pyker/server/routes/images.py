@@ -1,4 +1,4 @@
-"""``/images/...``: pull, import, push, lists, tags."""
+"""``/images/...``: pull, import, push, lists, tags; ``/distribution/...``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pyker.errors import InvalidParameter, NotSupported
 from pyker.jobs.images import (
     ImageHistory,
     ImportImage,
+    InspectDistribution,
     InspectImage,
     ListImages,
     PruneImages,
@@ -101,6 +102,11 @@ def search(call: Call) -> Reply:
     return json_reply([render.search_result(found) for found in call.run(job)])
 
 
+def distribution(call: Call) -> Reply:
+    """``GET /distribution/{name}/json``: what a registry has, without a pull."""
+    return json_reply(render.distribution(call.run(InspectDistribution(image=call["name"], auth=call.registry_auth()))))
+
+
 ROUTES = [
     Route("GET", "/images/json", list_all),
     Route("GET", "/images/search", search, ends_with_client=True),
@@ -111,4 +117,5 @@ ROUTES = [
     Route("POST", "/images/{name:.*}/push", push, ends_with_client=True),
     Route("POST", "/images/{name:.*}/tag", tag),
     Route("DELETE", "/images/{name:.*}", remove),
+    Route("GET", "/distribution/{name:.*}/json", distribution, ends_with_client=True),
 ]

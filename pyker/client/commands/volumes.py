@@ -1,0 +1,157 @@
+"""``pyker volume``: create, inspect, ls, rm, prune. Source: Docker API /volumes/..."""
+
+from __future__ import annotations
+
+from pyker.client import units
+from pyker.client.command import Command
+from pyker.client.confirm import confirmed
+from pyker.client.failure import Failure
+from pyker.client.filters import encode_filters
+from pyker.client.flags import Flag
+from pyker.client.table import render
+from pyker.client.transport import quote_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyker.client.flags import Options
+    from pyker.client.session import Client
+    from pyker.client.surroundings import Surroundings
+
+HEADERS = {
+    "Availability": "AVAILABILITY",
+    "Driver": "DRIVER",
+    "Group": "GROUP",
+    "Labels": "LABELS",
+    "Links": "LINKS",
+    "Mountpoint": "MOUNTPOINT",
+    "Name": "VOLUME NAME",
+    "Scope": "SCOPE",
+    "Size": "SIZE",
+    "Status": "STATUS",
+}
+# What only a swarm's volumes have, and what only df measures.
+_UNKNOWN = dict.fromkeys(("Availability", "Group", "Links", "Size", "Status"), "N/A")
+# Since this version of the API a prune leaves named volumes alone unless told.
+_ANONYMOUS_ALONE = "1.42"
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    return dict(sorted((name, value) for name, _, value in (text.partition("=") for text in texts)))
+
+
+def _create(around: Surroundings, options: Options) -> int:
+    name = options.arguments[0] if options.arguments else ""
+    if options.text("name"):
+        if name:
+            raise Failure("conflicting options: either specify --name or provide positional arg, not both")
+        name = options.text("name")
+    asked = {
+        "Driver": options.text("driver"),
+        "DriverOpts": _pairs(options.items("opt")),
+        "Labels": _pairs(options.items("label")),
+        "Name": name,
+    }
+    body = {field: value for field, value in asked.items() if value}
+    around.out(str(around.client.json("POST", "/volumes/create", body=body)["Name"]))
+    return 0
+
+
+def _list(around: Surroundings, options: Options) -> int:
+    query = {"filters": encoded} if (encoded := encode_filters(options.items("filter"))) else {}
+    template = options.text("format") or ("" if options.on("quiet") else around.config.text("volumesFormat"))
+    answer = around.client.json("GET", "/volumes", query)
+    rows = []
+    for item in answer.get("Volumes") or []:
+        labels = item.get("Labels") or {}
+        rows.append(
+            _UNKNOWN
+            | {
+                "Driver": item.get("Driver") or "",
+                "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+                "Mountpoint": item.get("Mountpoint") or "",
+                "Name": item.get("Name") or "",
+                "Scope": item.get("Scope") or "",
+            }
+        )
+    rows.sort(key=lambda row: row["Name"])
+    columns = ("Driver", "Name")
+    around.write(
+        render(rows, headers=HEADERS, columns=columns, template=template, quiet_field="Name", quiet=options.on("quiet"))
+    )
+    return 0
+
+
+def _remove(around: Surroundings, options: Options) -> int:
+    query = {"force": "1"} if options.on("force") else {}
+
+    def remove(client: Client, name: str) -> None:
+        if not name.strip():
+            raise Failure("invalid volume name: value is empty")
+        client.call("DELETE", f"/volumes/{quote_path(name)}", query)
+
+    return around.for_each(options.arguments, remove)
+
+
+def _prune(around: Surroundings, options: Options) -> int:
+    filters = options.items("filter")
+    choosing = around.client.at_least(_ANONYMOUS_ALONE)
+    if options.on("all") and choosing:
+        if any(item.startswith("all=") for item in filters):
+            raise Failure("conflicting options: cannot specify both --all and --filter all=1")
+        filters = [*filters, "all=true"]
+    which = "all local volumes" if options.on("all") or not choosing else "anonymous local volumes"
+    warning = (
+        f"WARNING! This will remove {which} not used by at least one container.\nAre you sure you want to continue?"
+    )
+    if not options.on("force") and not confirmed(around, warning):
+        return 0
+    query = {"filters": encoded} if (encoded := encode_filters(filters)) else {}
+    answer = around.client.json("POST", "/volumes/prune", query)
+    names = answer.get("VolumesDeleted") or []
+    if names:
+        around.out("\n".join(["Deleted Volumes:", *names, ""]))
+    around.out(f"Total reclaimed space: {units.human_size(answer.get('SpaceReclaimed') or 0)}")
+    return 0
+
+
+COMMANDS = {
+    "volume create": Command(
+        _create,
+        "[VOLUME]",
+        flags=(
+            Flag("driver", "string", "Who keeps the data", short="d", default="local"),
+            Flag("label", "list", "Name and value to set on the volume"),
+            Flag("opt", "map", "What the driver mounts: type=..., device=..., o=...", short="o"),
+            Flag("name", "string", "The volume's name", hidden=True),
+        ),
+        most=1,
+    ),
+    "volume ls": Command(
+        _list,
+        "",
+        flags=(
+            Flag("filter", "filter", 'Only what matches, such as "dangling=true"', short="f"),
+            Flag("format", "string", "How to print: table, 'table TEMPLATE', json, or a Go template"),
+            Flag("quiet", "bool", "Print names alone", short="q"),
+        ),
+        most=0,
+        aliases=("volume ls", "volume list"),
+    ),
+    "volume rm": Command(
+        _remove,
+        "VOLUME [VOLUME...]",
+        flags=(Flag("force", "bool", "A volume that is not there is no error", short="f"),),
+        least=1,
+        aliases=("volume rm", "volume remove"),
+    ),
+    "volume prune": Command(
+        _prune,
+        "",
+        flags=(
+            Flag("all", "bool", "Named volumes too", short="a"),
+            Flag("filter", "filter", 'Only what matches, such as "label=a=b"'),
+            Flag("force", "bool", "Do not ask", short="f"),
+        ),
+        most=0,
+    ),
+}
