@@ -17,6 +17,7 @@ from pyker.container.volumes import VolumeStore
 from pyker.daemon import host, userns
 from pyker.daemon.attach import AttachHandlers
 from pyker.daemon.cgroupparent import cgroup_parent
+from pyker.daemon.connections import ConnectionHandlers
 from pyker.daemon.containers import ContainerHandlers
 from pyker.daemon.copyup import CopyUpWorker
 from pyker.daemon.create import CreateDefaults, CreateHandlers
@@ -252,6 +253,9 @@ def _register_containers(
     engine.register(network_jobs.CreateNetwork, network.create)
     engine.register(network_jobs.RemoveNetwork, network.remove)
     engine.register(network_jobs.PruneNetworks, network.prune)
+    connections = ConnectionHandlers(networks, store, bus.publish)
+    engine.register(network_jobs.ConnectNetwork, connections.connect)
+    engine.register(network_jobs.DisconnectNetwork, connections.disconnect)
     volumes = VolumeHandlers(parts.volumes, store, bus.publish)
     engine.register(volume_jobs.ListVolumes, volumes.list)
     engine.register(volume_jobs.InspectVolume, volumes.inspect)

@@ -59,6 +59,21 @@ def share_network_files(container: Container, other: Container) -> Container:
     )
 
 
+def note_address(container: Container, address: str) -> None:
+    """One more address of a running container, in its hosts file as it is now."""
+    config = container.config
+    names = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
+    if address and config.hostname and container.hosts_path:
+        _write(container.hosts_path, _host_file(container.hosts_path) + f"{address}\t{names}\n".encode())
+
+
+def forget_address(container: Container, address: str) -> None:
+    """Take the lines of an address out of a running container's hosts file; all others stay."""
+    if address and container.hosts_path:
+        lines = _host_file(container.hosts_path).splitlines(keepends=True)
+        _write(container.hosts_path, b"".join(line for line in lines if line.split()[:1] != [address.encode()]))
+
+
 def _host_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:

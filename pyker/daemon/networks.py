@@ -130,20 +130,24 @@ class NetworkHandlers:
     def allocate_interface(self, job: AllocateInterface, ctx: JobContext) -> dict[str, EndpointSettings]:
         """Make the container's sandbox; ``sandbox`` has it afterwards, ports included."""
         container = self._containers.get(job.container)
-        request = _request(container, job.mode)
+        request = sandbox_request(container, self._mode(container, job.mode))
         for name, endpoint in request.endpoints.items():
             if name in (*PREDEFINED, "default"):
-                _check_predefined(endpoint)
-            elif _has_address(endpoint) and self._networks.get(name).pool_chosen:
-                raise InvalidParameter(
-                    "user specified IP address is supported only when connecting to networks with user configured"
-                    " subnets",
-                    hint="make the network with --subnet",
-                )
+                check_predefined(endpoint)
+            else:
+                check_pool(self._networks.get(name), endpoint)
         sandbox = self._networks.allocate(request)
         for endpoint in sandbox.endpoints.values():
             self._tell("connect", self._networks.get(endpoint.network_id), container.id)
         return sandbox.endpoints
+
+    def _mode(self, container: Container, mode: str) -> str:
+        """The network of the container's mode, or another of its own if it was taken off that one."""
+        names = list(container.network_settings.networks)
+        if mode in ("host", "none") or not names or mode in names:
+            return mode
+        first = self._networks.get(mode)
+        return mode if any(self._networks.get(name).id == first.id for name in names) else names[0]
 
     def release_interface(self, job: ReleaseInterface, ctx: JobContext) -> None:
         """Take it back; a container without one is not an error."""
@@ -173,9 +177,14 @@ class NetworkHandlers:
         )
 
     def _tell(self, action: str, network: Network, container_id: str = "") -> None:
-        attributes = {"container": container_id} if container_id else {}
-        attributes |= {"name": network.name, "type": network.driver}
-        self._publish(Event(kind="network", action=action, actor_id=network.id, attributes=attributes))
+        tell(self._publish, action, network, container_id)
+
+
+def tell(publish: Callable[[Event], None], action: str, network: Network, container_id: str = "") -> None:
+    """One event about a network."""
+    attributes = {"container": container_id} if container_id else {}
+    attributes |= {"name": network.name, "type": network.driver}
+    publish(Event(kind="network", action=action, actor_id=network.id, attributes=attributes))
 
 
 def _dangling_filter(filters: wanted.Filters) -> bool | None:
@@ -187,7 +196,7 @@ def _dangling_filter(filters: wanted.Filters) -> bool | None:
         raise InvalidParameter(words) from error
 
 
-def _request(container: Container, mode: str) -> SandboxRequest:
+def sandbox_request(container: Container, mode: str) -> SandboxRequest:
     """What a container's configuration asks of the network.
 
     A binding counts only for a port that is exposed too, as in the reference; --publish-all gives every other exposed
@@ -217,12 +226,21 @@ def _request(container: Container, mode: str) -> SandboxRequest:
     )
 
 
-def _check_predefined(endpoint: EndpointSettings) -> None:
+def check_predefined(endpoint: EndpointSettings) -> None:
     """Refuse, in the reference's words, what only networks of the user's own can do."""
     if _has_address(endpoint):
         raise InvalidParameter("user specified IP address is supported on user defined networks only")
     if endpoint.aliases:
         raise InvalidParameter("network-scoped alias is supported only for containers in user defined networks")
+
+
+def check_pool(network: Network, endpoint: EndpointSettings) -> None:
+    """Refuse an address of the user's choice where the subnet is not."""
+    if _has_address(endpoint) and network.pool_chosen:
+        raise InvalidParameter(
+            "user specified IP address is supported only when connecting to networks with user configured subnets",
+            hint="make the network with --subnet",
+        )
 
 
 def _has_address(endpoint: EndpointSettings) -> bool:

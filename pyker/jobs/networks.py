@@ -74,3 +74,23 @@ class PruneNetworks(Job[tuple[str, ...]]):
 
     name: ClassVar[str] = "network_prune"
     filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectNetwork(Job[None]):
+    """Put a container on one more network: at once if it runs, else at its start."""
+
+    name: ClassVar[str] = "network_connect"
+    network: str
+    container: str
+    endpoint: EndpointSettings = field(default_factory=EndpointSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisconnectNetwork(Job[None]):
+    """Take a container off a network; with ``force`` also off one that is not there any more."""
+
+    name: ClassVar[str] = "network_disconnect"
+    network: str
+    container: str
+    force: bool = False

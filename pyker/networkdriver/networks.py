@@ -37,6 +37,14 @@ from pyker.networkdriver.base import (
 from pyker.networkdriver.bridge import BridgeDriver
 from pyker.networkdriver.firewall import Firewall
 from pyker.networkdriver.ipam import Ipam, choose_pool, parse_pool
+from pyker.networkdriver.joining import (
+    asked,
+    first_address,
+    identified,
+    keep_default_route,
+    next_interface,
+    publishes,
+)
 from pyker.networkdriver.parented import ParentedDriver
 from pyker.networkdriver.pool import RawSandbox, Reaper, SandboxPool, new_id
 from pyker.networkdriver.ports import PortMapper, Ports
@@ -101,7 +109,7 @@ class Networks:
                     raise
                 _LOG.error("network %s cannot be brought up: %s", network.name, error)
         for container_id, sandbox in live.items():
-            address = _first_address(sandbox)
+            address = first_address(sandbox)
             if address and any(sandbox.ports.values()):
                 self._ports.adopt(container_id, address, sandbox.ports)
             self._remember(sandbox)
@@ -322,11 +330,11 @@ class Networks:
         return sandbox
 
     def _endpoint(self, network: Network, request: SandboxRequest) -> EndpointSettings:
-        asked = _asked(network, request)
+        wanted = asked(network, request)
         driver = self._drivers.get(network.driver)
         identifier = EndpointId(new_id())
         empty = Sandbox(id="", netns_path="")
-        settings = _identified(asked, network.id, identifier)
+        settings = identified(wanted, network.id, identifier)
         return driver.create_endpoint(network, identifier, empty, settings, "")
 
     def _build(self, first: Network, request: SandboxRequest) -> Sandbox:
@@ -348,9 +356,8 @@ class Networks:
                         driver.forget(raw)
             ports: Ports = dict.fromkeys(request.exposed)
             sandbox = Sandbox(id=raw.id, netns_path=raw.path, endpoints=endpoints)
-            address = _first_address(sandbox)
-            # On other kinds of network containers are reached at their own addresses.
-            if address and not first.internal and first.driver == "bridge":
+            address = first_address(sandbox)
+            if address and publishes(first):
                 try:
                     ports |= self._ports.publish(request.container_id, address, request.ports)
                 except SystemFailure as error:
@@ -385,7 +392,7 @@ class Networks:
         for number, network in enumerate(networks):
             driver = self._drivers.get(network.driver)
             identifier = raw.endpoint_id if number == 0 else EndpointId(new_id())
-            settings = _identified(_asked(network, request), network.id, identifier)
+            settings = identified(asked(network, request), network.id, identifier)
             settings = driver.create_endpoint(network, identifier, sandbox, settings, f"eth{number}")
             undo.callback(self._drop_endpoint, driver, network, settings)
             endpoints[network.name] = settings
@@ -398,6 +405,66 @@ class Networks:
     def _drop_endpoint(self, driver: NetworkDriver, network: Network, settings: EndpointSettings) -> None:
         with contextlib.suppress(KernelError):
             driver.delete_endpoint(network, EndpointId(settings.endpoint_id), settings)
+
+    def connect(self, request: SandboxRequest, network: Network, settings: EndpointSettings) -> Sandbox:
+        """Give a container's sandbox an interface on one more network; returns the sandbox as it is then.
+
+        ``request`` says which ports to publish, if there was no address to publish them at before. Raises NotFound for
+        a container without a sandbox, Forbidden if it is on the network already.
+        """
+        sandbox = self.sandbox(request.container_id)
+        if network.name in sandbox.endpoints:
+            name = request.container_name
+            raise Forbidden(f"endpoint with name {name} already exists in network {network.name}")
+        driver = self._drivers.get(network.driver)
+        identifier = EndpointId(new_id())
+        ifname = next_interface(self._namespaces, sandbox.netns_path)
+        with contextlib.ExitStack() as undo:
+            settings = driver.create_endpoint(
+                network, identifier, sandbox, identified(settings, network.id, identifier), ifname
+            )
+            undo.callback(self._drop_endpoint, driver, network, settings)
+            endpoints = {**sandbox.endpoints, network.name: settings}
+            keep_default_route(self._namespaces, sandbox.netns_path, endpoints.values())
+            ports: Ports = sandbox.ports
+            if not first_address(sandbox):
+                ports = dict.fromkeys(request.exposed)
+                if settings.ip_address and publishes(network):
+                    ports |= self._ports.publish(request.container_id, settings.ip_address, request.ports)
+            undo.pop_all()
+        return self._changed(request.container_id, replace(sandbox, endpoints=endpoints, ports=ports))
+
+    def disconnect(self, container_id: ContainerId, network: Network) -> Sandbox:
+        """Take a running container off a network; its published ports move on to an address that it still has.
+
+        Raises Forbidden if it is not on the network.
+        """
+        sandbox = self.sandbox(container_id)
+        endpoints = dict(sandbox.endpoints)
+        gone = endpoints.pop(network.name, None)
+        if gone is None:
+            raise Forbidden(f"container {container_id} is not connected to network {network.name}")
+        left = replace(sandbox, endpoints=endpoints)
+        ports: Ports = sandbox.ports
+        moves = bool(gone.ip_address) and gone.ip_address == first_address(sandbox)
+        bound = {port: bindings for port, bindings in sandbox.ports.items() if bindings}
+        if moves and bound:
+            self._ports.unpublish(container_id)
+        self._drivers.get(network.driver).delete_endpoint(network, EndpointId(gone.endpoint_id), gone)
+        keep_default_route(self._namespaces, sandbox.netns_path, endpoints.values())
+        if moves:
+            address = first_address(left)
+            if bound and address:
+                ports = {**sandbox.ports, **self._ports.publish(container_id, address, bound)}
+            elif not address:
+                ports = {}
+        return self._changed(container_id, replace(left, ports=ports))
+
+    def _changed(self, container_id: ContainerId, sandbox: Sandbox) -> Sandbox:
+        with self._lock:
+            if container_id in self._live:
+                self._live[container_id] = sandbox
+        return sandbox
 
     def release(self, identifier: str) -> None:
         """Take a sandbox back, by its own ID or its container's. One that is not there is not an error.
@@ -432,31 +499,3 @@ class Networks:
             network = self._find(endpoint.network_id)
             if network is not None:
                 self._drop_endpoint(self._drivers.get(network.driver), network, endpoint)
-
-
-def _first_address(sandbox: Sandbox) -> str:
-    """Where published ports lead to."""
-    return next((endpoint.ip_address for endpoint in sandbox.endpoints.values() if endpoint.ip_address), "")
-
-
-def _asked(network: Network, request: SandboxRequest) -> EndpointSettings:
-    """What the user wants of the endpoint on ``network``."""
-    names = [network.name, network.id]
-    if network.name == "bridge":
-        names.append("default")  # what clients call it in a request
-    return next((request.endpoints[name] for name in names if name in request.endpoints), EndpointSettings())
-
-
-def _identified(settings: EndpointSettings, network: NetworkId, endpoint: EndpointId) -> EndpointSettings:
-    """``settings`` as asked, under these IDs, without the addresses of an earlier run."""
-    return EndpointSettings(
-        ipam_config=settings.ipam_config,
-        links=settings.links,
-        aliases=settings.aliases,
-        driver_opts=settings.driver_opts,
-        gw_priority=settings.gw_priority,
-        network_id=network,
-        endpoint_id=endpoint,
-        mac_address=settings.mac_address,
-        dns_names=settings.dns_names,
-    )

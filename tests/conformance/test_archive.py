@@ -193,9 +193,7 @@ class TestPut:
         if not alive:
             start(engine, name)
         assert _listing(engine, name, "/tmp") == (
-            "drwxr-x--- 33 0 ./sub\n"
-            "-rw-r----- 1000 1001 ./sub/file\n"
-            "lrwxrwxrwx 0 0 ./sub/link\n"
+            "drwxr-x--- 33 0 ./sub\n-rw-r----- 1000 1001 ./sub/file\nlrwxrwxrwx 0 0 ./sub/link\n"
         )
 
     @pytest.mark.parametrize("packed", ["gzip", "bzip2", "xz"])

@@ -42,8 +42,10 @@ class Bed:
             layers = (images.busybox_layer, _what_alpine_has)
             for number, image in enumerate(NAMES):
                 config: dict[str, object] = {"Cmd": ["echo", "Hello from Docker!"]} if "hello" in image else {}
+                # One that shares everything with another frees nothing when it goes.
+                own = (lambda tar: images.add_file(tar, "hello", b"hello\n"),) if "hello" in image else ()
                 created = f"2023-11-14T22:13:{20 + number}Z"
-                layout = images.make(folder / f"image{number}", layers=layers, config=config, created=created)
+                layout = images.make(folder / f"image{number}", layers=(*layers, *own), config=config, created=created)
                 # In this format even the oldest engine tells the platform of a remote image.
                 self._mirror.push(layout, f"library/{image}", form="v2s2")
             self.engine.start()

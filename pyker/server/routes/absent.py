@@ -40,8 +40,6 @@ _ENDPOINTS = (
     ("GET", "/images/get", "save"),
     ("GET", "/images/{name:.*}/get", "save"),
     ("POST", "/images/load", "load"),
-    ("POST", "/networks/{name:.*}/connect", "network connect"),
-    ("POST", "/networks/{name:.*}/disconnect", "network disconnect"),
     ("GET", "/plugins/privileges", "plugin install"),
     ("POST", "/plugins/{name:.*}", "plugins"),
 )

@@ -7,13 +7,21 @@ from msgspec import field
 from pyker.api import filters
 from pyker.api.codec import Decoder
 from pyker.errors import InvalidParameter, NotSupported
-from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, PruneNetworks, RemoveNetwork
+from pyker.jobs.networks import (
+    ConnectNetwork,
+    CreateNetwork,
+    DisconnectNetwork,
+    InspectNetwork,
+    ListNetworks,
+    PruneNetworks,
+    RemoveNetwork,
+)
 from pyker.networkdriver.base import IpamPool
 from pyker.server.call import Call
 from pyker.server.render.networks import network
 from pyker.server.reply import Reply, json_reply
 from pyker.server.router import Route
-from pyker.types.config import Wire
+from pyker.types.config import EndpointSettings, Wire
 
 
 class PoolRequest(Wire, frozen=True):
@@ -49,9 +57,18 @@ class NetworkRequest(Wire, frozen=True):
     labels: dict[str, str] | None = None
 
 
+class Connection(Wire, frozen=True):
+    """The body of ``POST /networks/{id}/connect`` and ``.../disconnect``."""
+
+    container: str = ""
+    endpoint_config: EndpointSettings | None = None
+    force: bool = False
+
+
 # What this one parameter may be, unlike every other flag; what a swarm would add to the answer is not there.
 _GO_BOOLEANS = ("", "1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False")
 
+_connection = Decoder(Connection, name="NetworkConnect")
 _request = Decoder(NetworkRequest, name="NetworkCreateRequest")
 
 
@@ -90,6 +107,19 @@ def remove(call: Call) -> Reply:
     return Reply(204)
 
 
+def connect(call: Call) -> Reply:
+    given = call.json(_connection)
+    endpoint = given.endpoint_config or EndpointSettings()
+    call.run(ConnectNetwork(network=call["name"], container=given.container, endpoint=endpoint))
+    return Reply(200)
+
+
+def disconnect(call: Call) -> Reply:
+    given = call.json(_connection)
+    call.run(DisconnectNetwork(network=call["name"], container=given.container, force=given.force))
+    return Reply(200)
+
+
 def prune(call: Call) -> Reply:
     done = call.run(PruneNetworks(filters=call.filters(filters.NETWORK_PRUNE)))
     return json_reply({"NetworksDeleted": list(done) or None})
@@ -114,6 +144,8 @@ ROUTES = [
     Route("GET", "/networks/", list_all),
     Route("POST", "/networks/create", create),
     Route("POST", "/networks/prune", prune),
+    Route("POST", "/networks/{name:.*}/connect", connect),
+    Route("POST", "/networks/{name:.*}/disconnect", disconnect),
     Route("GET", "/networks/{name:.*}", inspect),
     Route("DELETE", "/networks/{name:.*}", remove),
 ]
