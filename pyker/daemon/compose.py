@@ -26,6 +26,7 @@ from pyker.daemon.distribution import DistributionHandlers
 from pyker.daemon.events import EventBus, EventHandlers
 from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
+from pyker.daemon.files import FileHandlers
 from pyker.daemon.graphstore import GraphStore
 from pyker.daemon.images import ImageHandlers
 from pyker.daemon.lifecycle import LifecycleHandlers
@@ -43,6 +44,7 @@ from pyker.daemon.start import StartHandlers
 from pyker.daemon.steps import StepsFile
 from pyker.daemon.system import Platform, SystemHandlers, layout_version
 from pyker.daemon.transfer import TransferHandlers
+from pyker.daemon.view import Views
 from pyker.daemon.volumes import VolumeHandlers
 from pyker.daemon.waiters import Waiters
 from pyker.engine.engine import Engine
@@ -53,6 +55,7 @@ from pyker.execdriver.base import ExecDriver
 from pyker.graph.graph import Graph
 from pyker.graphdriver import select as graphdrivers
 from pyker.jobs import containers as container_jobs
+from pyker.jobs import files as file_jobs
 from pyker.jobs import images as image_jobs
 from pyker.jobs import networks as network_jobs
 from pyker.jobs import system as system_jobs
@@ -222,6 +225,12 @@ def _register_containers(
     attach = AttachHandlers(store, processes, bus, logs)
     execs = ExecHandlers(store, processes, bus, driver, specs)
     listing = ListingHandlers(store, graph, processes, execs.of_container)
+    files = FileHandlers(store, graph.layers, Views(graph.layers, processes, options.exec_root), bus)
+    engine.register(file_jobs.ContainerChanges, files.changes)
+    engine.register(file_jobs.ExportContainer, files.export)
+    engine.register(file_jobs.StatPath, files.stat)
+    engine.register(file_jobs.GetArchive, files.get)
+    engine.register(file_jobs.PutArchive, files.put)
     engine.register(container_jobs.CreateContainer, create.create)
     engine.register(container_jobs.StartContainer, start.start)
     engine.register(container_jobs.MountRootfs, start.mount_rootfs)

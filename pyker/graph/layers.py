@@ -7,6 +7,8 @@ as ``cache-id``. A layer lives while a layer above it, an image, a container or 
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 import logging
 import os
 import secrets
@@ -229,6 +231,20 @@ class LayerStore:
     def containers(self) -> list[ContainerId]:
         """The containers that have a layer here."""
         return [container_id for container_id, _ in self._writable.tops()]
+
+    def changes_rw(self, container_id: ContainerId) -> list[tuple[int, str]]:
+        """What the container changed of its image, by path: 0 modified, 1 added, 2 deleted. Raises NotFound."""
+        layer = self._writable.get(container_id)
+        if layer.top == HOST_CHAIN:
+            lowers = ["/"]
+        else:
+            below = [layer.init_id, *(each.cache_id for each in self.chain(layer.top))]
+            lowers = [self._driver.diff_path(cache_id) for cache_id in below if cache_id]
+        union = self._driver.whiteout_style() == "overlay"
+        request = {"operation": "changes", "lowers": lowers if union else lowers[:1], "union": union}
+        folder = os.open(self._driver.diff_path(layer.mount_id), _OPEN_DIR)
+        with TarStream(self._workers, request, [folder]) as stream:
+            return [(kind, path) for kind, path in map(json.loads, io.BufferedReader(stream))]
 
     def size_rw(self, container_id: ContainerId) -> int:
         """Bytes in what the container has written; for a driver without a union, what it has beyond its image."""

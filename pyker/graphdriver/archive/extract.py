@@ -13,10 +13,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fastcrc import crc64
 
-from pyker.errors import Corrupt
+from pyker.errors import Corrupt, InvalidParameter
 from pyker.graphdriver.archive.contents import content_size
 from pyker.graphdriver.archive.entry import (
     BLOCK_DEVICE,
@@ -46,12 +47,17 @@ _ID_MAX = 0xFFFFFFFE
 class Extractor:
     """Writes entries below ``root_fd``. ``whiteouts`` is "overlay" or "none", as ``GraphDriver.whiteout_style`` says.
 
+    "kept": names that mean deletions in a layer are names as any other. ``keep_kinds``: no folder gives way to anything
+    else, nor anything else to a folder.
+
     ``replaced`` says that something of this very tar gave way to something else of it, so that file data may be gone.
     """
 
-    def __init__(self, root_fd: int, whiteouts: str) -> None:
+    def __init__(self, root_fd: int, whiteouts: str, *, keep_kinds: bool = False) -> None:
         self._tree = RootedTree(root_fd, created=self._implied)
         self._overlay = whiteouts == "overlay"
+        self._deletes = whiteouts != "kept"
+        self._keep_kinds = keep_kinds
         self._folders: dict[bytes, Entry | None] = {}
         self._unpacked: set[bytes] = set()
         self._whited_out: set[bytes] = set()
@@ -91,7 +97,7 @@ class Extractor:
         parent, _, base = name.rpartition(b"/")
         if entry.kind == GLOBAL_HEADER:
             return
-        if base.startswith(WHITEOUT):
+        if self._deletes and base.startswith(WHITEOUT):
             self._whiteout(entry, parent, base)
             return
         if not name:
@@ -145,10 +151,12 @@ class Extractor:
         dir_fd, real = self._tree.directory(parent, create=True)
         path = real + b"/" + base if real else base
         try:
-            os.stat(base, dir_fd=dir_fd, follow_symlinks=False)
+            found = os.stat(base, dir_fd=dir_fd, follow_symlinks=False)
         except FileNotFoundError:
             pass
         else:
+            if self._keep_kinds and stat.S_ISDIR(found.st_mode):
+                raise InvalidParameter(f'cannot overwrite directory "{_plain(path)}" with non-directory')
             self._give_way(dir_fd, base, path)
             dir_fd, _ = self._tree.directory(parent, create=True)
         if not self._overlay:
@@ -204,6 +212,8 @@ class Extractor:
             os.mkdir(base, 0o700, dir_fd=dir_fd)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(base, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                if self._keep_kinds:
+                    raise InvalidParameter(f'cannot overwrite non-directory "{_plain(path)}" with directory') from None
                 self._give_way(dir_fd, base, path)
                 dir_fd, _ = self._tree.directory(parent, create=True)
                 os.mkdir(base, 0o700, dir_fd=dir_fd)
@@ -362,7 +372,41 @@ def _set_xattrs(target: int | bytes, xattrs: dict[bytes, bytes]) -> None:
 
 
 def _shown(name: bytes) -> str:
-    return repr(name.decode("utf-8", "backslashreplace"))
+    return repr(_plain(name))
+
+
+def _plain(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def put(chunks: Iterator[bytes], root_fd: int, folder: bytes, *, keep_kinds: bool) -> None:
+    """Extract a tar that no layer is made of into ``folder`` below ``root_fd``; links lead nowhere outside ``root_fd``.
+
+    Raises:
+        Corrupt: the tar is damaged, or a name in it leads out of ``folder``. What was written by then stays.
+        InvalidParameter: see ``Extractor``.
+    """
+    stream = TarStream(chunks)
+    extractor = Extractor(root_fd, "kept", keep_kinds=keep_kinds)
+    prefix = folder.strip(b"/") + b"/" if folder.strip(b"/") else b""
+    try:
+        while (entry := next_entry(stream)) is not None:
+            moved = replace(entry, name=(prefix + clean(entry.name)).rstrip(b"/"))
+            if entry.kind == LINK:
+                moved = replace(moved, linkname=prefix + clean(entry.linkname))
+            if entry.kind == REGULAR:
+                extractor.file(moved, stream.data(entry.size))
+            else:
+                for _ in stream.data(entry.size):
+                    continue
+                extractor.add(moved)
+            stream.keep(padding(entry.size))
+            stream.raw.clear()
+        extractor.finish()
+    except (OverflowError, ValueError) as error:
+        raise Corrupt(f"invalid tar header: {error}") from error
+    finally:
+        extractor.close()
 
 
 def apply(chunks: Iterator[bytes], root_fd: int, whiteouts: str, split: SplitWriter) -> tuple[int, bool]:

@@ -38,20 +38,40 @@ def pack(root_fd: int, write: Write, *, whiteouts: str = "none") -> None:
     write(bytes(2 * BLOCK))
 
 
+def pack_one(dir_fd: int, name: bytes, write: Write) -> None:
+    """Write a tar of ``name`` in a folder, with all below it, under that name; what is mounted there is part of it."""
+    _Packer(write, overlay=False).member(dir_fd, name, name)
+    write(bytes(2 * BLOCK))
+
+
+def pack_inside(root_fd: int, name: bytes, write: Write) -> None:
+    """Write a tar of the folder ``root_fd`` itself, as ``name`` ("." or "/"), and of all that is in it."""
+    packer = _Packer(write, overlay=False, prefix=b"/" if name == b"/" else name + b"/")
+    packer.top(root_fd)
+    packer.folder(root_fd, b"")
+    write(bytes(2 * BLOCK))
+
+
 class _Packer:
-    def __init__(self, write: Write, overlay: bool) -> None:
+    def __init__(self, write: Write, overlay: bool, prefix: bytes = b"") -> None:
         self._write = write
         self._overlay = overlay
+        self._prefix = prefix
         self._links: dict[tuple[int, int], bytes] = {}
+
+    def top(self, root_fd: int) -> None:
+        """The folder that all is in."""
+        self._header(b"", os.fstat(root_fd), b"5", 0, xattrs=_xattrs(b"/proc/self/fd/%d" % root_fd))
 
     def folder(self, dir_fd: int, path: bytes) -> None:
         """All that is in a folder, in the order of names."""
         if self._overlay and _xattr(dir_fd, _OPAQUE_XATTR) == b"y":
             self._header(path + b"/.wh..wh..opq" if path else b".wh..wh..opq", os.fstat(dir_fd), b"0", 0)
         for name in sorted(os.listdir(b"/proc/self/fd/%d" % dir_fd)):
-            self._member(dir_fd, name, path + b"/" + name if path else name)
+            self.member(dir_fd, name, path + b"/" + name if path else name)
 
-    def _member(self, dir_fd: int, name: bytes, path: bytes) -> None:
+    def member(self, dir_fd: int, name: bytes, path: bytes) -> None:
+        """One entry, with all below it."""
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
@@ -108,6 +128,9 @@ class _Packer:
         xattrs: dict[str, bytes] | None = None,
     ) -> None:
         records: dict[bytes, bytes] = {}
+        path = self._prefix + path
+        if kind == b"1":
+            link = self._prefix + link
         prefix, name = _split(path)
         if name is None:
             records[b"path"] = path

@@ -8,6 +8,7 @@ times, then ``{"done": {...}}`` or ``{"error": {...}}``. It ends when the socket
     assemble    tar-split, folder, pipe          write the layer's tar, gzip if asked
     pack        folder, pipe                     write a tar of a folder as it is now
     copy        folder, empty folder             copy all that is in it
+    changes     folder, pipe                     write what it changes of folders below it, as lines of JSON
 """
 
 from __future__ import annotations
@@ -157,7 +158,29 @@ def copy_folder(request: dict[str, Any], fds: list[int], report: Report) -> dict
     return {}
 
 
-_OPERATIONS = {"apply": apply_layer, "assemble": assemble_layer, "pack": pack_folder, "copy": copy_folder}
+def list_changes(request: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Write what a folder changes of others, ``request["lowers"]``."""
+    from pyker.graphdriver.archive import changes
+
+    folder, pipe = fds
+    with contextlib.ExitStack() as stack:
+        lowers = []
+        for path in request["lowers"]:
+            lowers.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            stack.callback(os.close, lowers[-1])
+        output = stack.enter_context(open(pipe, "w", encoding="utf-8", closefd=False))
+        for kind, path in changes.changes(folder, lowers, union=request["union"]):
+            output.write(json.dumps([kind, path.decode("utf-8", "replace")]) + "\n")
+    return {}
+
+
+_OPERATIONS = {
+    "apply": apply_layer,
+    "assemble": assemble_layer,
+    "pack": pack_folder,
+    "copy": copy_folder,
+    "changes": list_changes,
+}
 
 
 def _error(error: Exception) -> dict[str, Any]:

@@ -7,12 +7,25 @@ from pyker.server.router import Route
 
 def all_routes() -> list[Route]:
     """Every item, in the order in which they are tried."""
-    from pyker.server.routes import absent, build, containers, execs, images, jobs, networks, swarm, system, volumes
+    from pyker.server.routes import (
+        absent,
+        build,
+        containers,
+        execs,
+        files,
+        images,
+        jobs,
+        networks,
+        swarm,
+        system,
+        volumes,
+    )
 
     return [
         *system.ROUTES,
         *containers.ROUTES,
         *execs.ROUTES,
+        *files.ROUTES,
         *build.ROUTES,
         *images.ROUTES,
         *networks.ROUTES,

@@ -25,13 +25,8 @@ def session(call: Call) -> Reply:
 
 
 _ENDPOINTS = (
-    ("GET", "/containers/{name:.*}/changes", "diff"),
-    ("GET", "/containers/{name:.*}/export", "export"),
     ("GET", "/containers/{name:.*}/stats", "stats"),
     ("GET", "/containers/{name:.*}/attach/ws", "attach over a WebSocket"),
-    ("GET", "/containers/{name:.*}/archive", "cp"),
-    ("HEAD", "/containers/{name:.*}/archive", "cp"),
-    ("PUT", "/containers/{name:.*}/archive", "cp"),
     ("POST", "/containers/{name:.*}/update", "update"),
     ("POST", "/commit", "commit"),
     ("POST", "/build", "build"),
