@@ -11,6 +11,7 @@ from lab import cache
 from lab.commands import DIES_WITH_US, Tools
 from lab.table import LabError
 
+PROGRAM = "qemu-system-x86_64"
 KVM = "kvm"
 TCG = "tcg,thread=multi,tb-size=256"
 _TRIAL_S = 10
@@ -52,7 +53,7 @@ def starts(tools: Tools, vmlinux: Path) -> bool:
             *DIES_WITH_US,
             "timeout",
             str(_TRIAL_S),
-            "qemu-system-x86_64",
+            PROGRAM,
             "-machine",
             "q35",
             "-accel",

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.accelerator import KVM, PROGRAM
 from lab.commands import DIES_WITH_US, Tools
 from lab.table import LabError
 
-PROGRAM = "qemu-system-x86_64"
 # The names that 9p shares have in the guest, where each is mounted on a folder of that name.
 SOURCE, RESULTS = "worktree", "out"
 
@@ -52,8 +52,10 @@ def command(hardware: Hardware, folder: Path, source: Path, results: Path, incom
 
     Source: qemu(1); kernel x86/boot.rst for PVH, which is how an ELF kernel starts.
     """
+    # Without KVM, saving and restoring what xsave covers costs a fifth of all time.
+    processor = "max" if hardware.accelerator == KVM else "max,-xsave"
     append = f"console=ttyS0 quiet panic=-1 mitigations=off lab.cgroup={hardware.cgroup}"
-    argv = [PROGRAM, "-machine", "q35", "-accel", hardware.accelerator, "-cpu", "max", "-smp", "1"]
+    argv = [PROGRAM, "-machine", "q35", "-accel", hardware.accelerator, "-cpu", processor, "-smp", "1"]
     argv += ["-m", str(hardware.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     argv += ["-kernel", str(hardware.vmlinux), "-initrd", str(hardware.initrd), "-append", append]
     argv += ["-chardev", "file,id=console,path=console.log", "-serial", "chardev:console"]

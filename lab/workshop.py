@@ -91,7 +91,7 @@ class Workshop:
         """The saved state of a guest that has booted; the agent waits in it."""
         parts: list[object] = [str(path.parent.name) for path in (hardware.vmlinux, hardware.initrd, hardware.root)]
         manifests = [path.parent / cache.MANIFEST for path in (hardware.vmlinux, hardware.initrd, hardware.root)]
-        version = self._tools.run([qemu.PROGRAM, "--version"])
+        version = self._tools.run([accelerator.PROGRAM, "--version"])
         parts += [*hardware.shape(), version, accelerator.processor(), cache.recipe(_HERE / "qemu.py"), *manifests]
 
         def build(folder: Path) -> Mapping[str, object]:

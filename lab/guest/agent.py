@@ -33,6 +33,7 @@ WARM = (
     "http.client", "subprocess", "concurrent.futures.thread", "tarfile", "ssl", "ipaddress", "hashlib",
     "xml.etree.ElementTree",
 )  # fmt: skip
+PACKAGES = Path(f"/usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages")
 RNDRESEEDCRNG = 0x5207
 MOUNT_9P = "trans=virtio,version=9p2000.L,msize=512000"
 
@@ -198,7 +199,7 @@ class Agent:
             ["tar", "--extract", f"--file={archive}", f"--directory={where}"], check=True, capture_output=True
         )
         Path("/run/lab/begun").touch()
-        install(where)
+        install(where, PACKAGES)
 
     @staticmethod
     def _mount(kind: str, what: str, where: str, options: str) -> None:
@@ -207,11 +208,10 @@ class Agent:
             subprocess.run(["mount", "-t", kind, "-o", options, what, where], check=True, capture_output=True)
 
 
-def install(source: Path) -> None:
+def install(source: Path, packages: Path) -> None:
     """Make the tree under test importable as an installed package, with its entry points."""
     if not (source / "pyproject.toml").exists():
         return
-    packages = Path(f"/usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages")
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
     name = f"{project['name']}-{project['version']}.dist-info"
     (packages / name).mkdir(parents=True, exist_ok=True)

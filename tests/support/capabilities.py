@@ -142,8 +142,14 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "chromium": lambda: shutil.which("chromium") is not None,
     "pdftotext": lambda: shutil.which("pdftotext") is not None,
     "gcc": lambda: shutil.which("gcc") is not None,
+    "vagrant": lambda: shutil.which("vagrant") is not None,
+    "qemu": lambda: shutil.which("qemu-system-x86_64") is not None,
     "strace": lambda: shutil.which("strace") is not None,
 }
+
+
+NAMES = frozenset(_PROBES)
+"""What can be asked for."""
 
 
 @functools.cache

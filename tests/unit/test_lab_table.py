@@ -1,0 +1,70 @@
+"""The lab's table: what it promises, what contradicts itself, and what is made from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lab import workflow
+from lab.table import TABLE, LabError, parse, table
+from tests.support import capabilities
+
+
+def test_the_guests_that_were_promised() -> None:
+    kernels = {(guest.kernel, guest.cgroup) for guest in table().guests}
+    assert {("5.10", "v1"), ("6.1", "v1"), ("6.1", "v2"), ("6.12", "v2"), ("7.2", "v2")} <= kernels
+    assert {"overlay2", "vfs"} <= {guest.graphdriver for guest in table().guests}
+
+
+def test_what_it_promises_is_something_that_tests_can_ask_for() -> None:
+    for guest in table().guests:
+        for capability in table().promised(guest):
+            assert capability in capabilities.NAMES, (guest.name, capability)
+
+
+def test_a_guest_is_promised_what_all_have_and_what_its_cgroup_mode_brings() -> None:
+    old, new = table().guest("5.10-v1"), table().guest("6.12-v2")
+    assert {"overlay", "cgroup-v1"} <= set(table().promised(old))
+    assert "cgroup-v2" not in table().promised(old)
+    assert {"overlay", "cgroup-v2"} <= set(table().promised(new))
+
+
+def test_what_a_guest_lacks_is_not_promised() -> None:
+    value = json.loads(TABLE.read_text())
+    value["guests"][0]["lacks"] = ["overlay"]
+    changed = parse(json.dumps(value).encode())
+    assert "overlay" not in changed.promised(changed.guests[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda value: value["guests"][0].update(kernel="2.6"), "names the kernel '2.6', which is not in the table"),
+        (lambda value: value["guests"][0].update(root="potato"), "names the root 'potato'"),
+        (lambda value: value["guests"].append(value["guests"][0]), "is there twice"),
+        (lambda value: value["guests"][0].update(name="a b"), "is not made of"),
+        (lambda value: value["pairs"][0].update(guests=["6.1-v2", "none"]), "names 'none', which is no guest"),
+        (lambda value: value["kernels"]["6.1"].update(folder="x"), "needs a suite and a package, or a folder"),
+        (lambda value: value["guests"][0].update(cgroup="v3"), "Invalid enum value 'v3'"),
+        (lambda value: value["guests"][0].update(colour="red"), "unknown field `colour`"),
+    ],
+)
+def test_a_table_that_contradicts_itself_is_refused(change: object, complaint: str) -> None:
+    value = json.loads(TABLE.read_text())
+    assert callable(change)
+    change(value)
+    with pytest.raises(LabError, match=complaint):
+        parse(json.dumps(value).encode())
+
+
+def test_an_unknown_guest_is_answered_with_those_there_are() -> None:
+    with pytest.raises(LabError, match=r"no guest 'nope'; there are: 5\.10-v1, "):
+        table().guest("nope")
+
+
+def test_the_hosted_ci_has_a_job_for_every_guest() -> None:
+    text = workflow.PATH.read_text()
+    assert text == workflow.render(table()), "run python -m lab.workflow"
+    for guest in table().guests:
+        assert (f'- "{guest.name}"' in text) is not guest.on_request
