@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--guest", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     made.add_argument("--level", action="append", default=[], choices=LEVELS, help="only this level; may be repeated")
+    made.add_argument("--full", action="store_true", help="whole levels, not only what the table selects of them")
     made.add_argument("--backend", choices=BACKENDS, default="qemu", help="who provides the machines (default: qemu)")
     made.add_argument("--list", action="store_true", help="the guests that there are, and which have a saved state")
     made.add_argument("--shell", action="store_true", help="a shell in the guest instead of tests; Ctrl-] leaves it")
@@ -68,7 +69,7 @@ def parse(arguments: Sequence[str], table: Table) -> Choice:
         raise LabError("the lab builds root file systems and its tests make containers: run it as root")
     whole = not (tests or given.shell or given.command)
     if whole:
-        tests = runner.tests_of(given.level or LEVELS)
+        tests = _tests(given.level or LEVELS, table, full=given.full)
     wanted = Wanted(
         tests=[] if given.shell else tests,
         results=runner.TREE / "build/results",
@@ -88,6 +89,12 @@ def parse(arguments: Sequence[str], table: Table) -> Choice:
         build=given.build,
         report=whole and not given.build,
     )
+
+
+def _tests(levels: Sequence[str], table: Table, *, full: bool) -> list[str]:
+    if full:
+        return [f"tests/{level}" for level in levels]
+    return [test for level in levels for test in table.selection[level]]
 
 
 def _places(backend: str, names: Sequence[str], table: Table) -> tuple[tuple[Place, ...], tuple[Pair, ...]]:

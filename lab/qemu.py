@@ -52,8 +52,8 @@ def command(hardware: Hardware, folder: Path, source: Path, results: Path, incom
 
     Source: qemu(1); kernel x86/boot.rst for PVH, which is how an ELF kernel starts.
     """
-    # Without KVM, saving and restoring what xsave covers costs a fifth of all time.
-    processor = "max" if hardware.accelerator == KVM else "max,-xsave"
+    # Without KVM, saving and restoring what xsave covers costs a fifth of all time; what needs it must go too.
+    processor = "max" if hardware.accelerator == KVM else "max,-xsave,-avx,-avx2"
     append = f"console=ttyS0 quiet panic=-1 mitigations=off lab.cgroup={hardware.cgroup}"
     argv = [PROGRAM, "-machine", "q35", "-accel", hardware.accelerator, "-cpu", processor, "-smp", "1"]
     argv += ["-m", str(hardware.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]

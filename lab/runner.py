@@ -171,8 +171,3 @@ def _commit(tools: Tools) -> str:
         return tools.run(["git", "-C", str(TREE), "rev-parse", "HEAD"]).strip()
     except LabError:
         return "unknown"
-
-
-def tests_of(levels: Sequence[str]) -> list[str]:
-    """The folders of levels."""
-    return [f"tests/{level}" for level in levels]

@@ -80,6 +80,8 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kernels: dict[str, Kernel]
     roots: dict[str, Root]
     capabilities: _Capabilities
+    # What of each level runs in guests unless all of it is asked for: emulation has time for what asks the kernel most.
+    selection: dict[str, tuple[str, ...]]
     guests: tuple[Guest, ...]
     pairs: tuple[Pair, ...] = ()
     boxes: tuple[Box, ...] = ()

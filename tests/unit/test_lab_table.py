@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lab import workflow
+from lab.runner import LEVELS
 from lab.table import TABLE, LabError, parse, table
 from tests.support import capabilities
 
@@ -68,3 +69,14 @@ def test_the_hosted_ci_has_a_job_for_every_guest() -> None:
     assert text == workflow.render(table()), "run python -m lab.workflow"
     for guest in table().guests:
         assert (f'- "{guest.name}"' in text) is not guest.on_request
+
+
+def test_what_is_selected_is_there_and_has_both_walkthroughs() -> None:
+    selection = table().selection
+    assert set(selection) == set(LEVELS)
+    for level, tests in selection.items():
+        for test in tests:
+            assert test.startswith(f"tests/{level}/") and (TABLE.parents[1] / test).exists(), test
+    assert {f"tests/conformance/test_walkthrough_{part}.py" for part in ("pull", "run")} <= set(
+        selection["conformance"]
+    )
