@@ -41,9 +41,11 @@ from pyker.daemon.restore import Restorer
 from pyker.daemon.spec import SpecOptions, Specs
 from pyker.daemon.spec_log import parse_size
 from pyker.daemon.start import StartHandlers
+from pyker.daemon.stats import StatsHandlers
 from pyker.daemon.steps import StepsFile
 from pyker.daemon.system import Platform, SystemHandlers, layout_version
 from pyker.daemon.transfer import TransferHandlers
+from pyker.daemon.update import UpdateHandlers
 from pyker.daemon.view import Views
 from pyker.daemon.volumes import VolumeHandlers
 from pyker.daemon.waiters import Waiters
@@ -225,6 +227,8 @@ def _register_containers(
     attach = AttachHandlers(store, processes, bus, logs)
     execs = ExecHandlers(store, processes, bus, driver, specs)
     listing = ListingHandlers(store, graph, processes, execs.of_container)
+    engine.register(container_jobs.UpdateContainer, UpdateHandlers(store, processes, bus).update)
+    engine.register(container_jobs.ContainerStats, StatsHandlers(store, processes).stats)
     files = FileHandlers(store, graph.layers, Views(graph.layers, processes, options.exec_root), bus)
     engine.register(file_jobs.ContainerChanges, files.changes)
     engine.register(file_jobs.ExportContainer, files.export)

@@ -303,6 +303,28 @@ class InspectExec(Job[ExecView]):
     exec_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateContainer(Job[tuple[str, ...]]):
+    """Change limits and restart policy; what ``host_config`` leaves out stays. Returns warnings."""
+
+    name: ClassVar[str] = "update"
+    container: str
+    host_config: HostConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStats(Job[None]):
+    """Write what a container uses to the caller's stdout, as JSON: again and again, or once.
+
+    ``one_shot``: once, without a first reading to compare with.
+    """
+
+    name: ClassVar[str] = "stats"
+    container: str
+    stream: bool = True
+    one_shot: bool = False
+
+
 # Children of start, as the document tells them: the network first, then the exec driver.
 
 

@@ -594,7 +594,6 @@ def test_inspect_of_an_unknown_name_falls_through_every_kind(api: Api) -> None:
         "GET /images/get?names=x",
         "GET /images/a/b/get",
         "POST /images/load",
-        "GET /containers/x/stats",
     ],
 )
 def test_what_is_not_there_yet_says_so(api: Api, request_line: str) -> None:

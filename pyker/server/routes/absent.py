@@ -25,9 +25,7 @@ def session(call: Call) -> Reply:
 
 
 _ENDPOINTS = (
-    ("GET", "/containers/{name:.*}/stats", "stats"),
     ("GET", "/containers/{name:.*}/attach/ws", "attach over a WebSocket"),
-    ("POST", "/containers/{name:.*}/update", "update"),
     ("POST", "/commit", "commit"),
     ("POST", "/build", "build"),
     ("POST", "/build/cancel", "build"),

@@ -15,6 +15,7 @@ from pyker.errors import InvalidParameter
 from pyker.jobs.containers import (
     AttachContainer,
     ContainerLogs,
+    ContainerStats,
     CreateContainer,
     InspectContainer,
     KillContainer,
@@ -29,6 +30,7 @@ from pyker.jobs.containers import (
     StopContainer,
     TopContainer,
     UnpauseContainer,
+    UpdateContainer,
     WaitContainer,
 )
 from pyker.server.call import Call
@@ -233,6 +235,20 @@ def resize(call: Call) -> Reply:
     return Reply(200)
 
 
+def update(call: Call) -> Reply:
+    wanted = call.json(_host_config)
+    if call.version < (1, 40):
+        wanted = replace(wanted, pids_limit=None)
+    warnings = call.run(UpdateContainer(container=call["name"], host_config=wanted))
+    return json_reply({"Warnings": list(warnings) or None})
+
+
+def stats(call: Call) -> Reply:
+    one_shot = call.flag("one-shot") and call.version >= (1, 41)
+    call.run(ContainerStats(container=call["name"], stream=call.flag("stream", True), one_shot=one_shot))
+    return STREAMED
+
+
 def top(call: Call) -> Reply:
     table = call.run(TopContainer(container=call["name"], ps_args=call.text("ps_args") or "-ef"))
     return json_reply({"Processes": [list(row) for row in table.processes], "Titles": list(table.titles)})
@@ -250,6 +266,8 @@ ROUTES = [
     Route("GET", "/containers/{name:.*}/json", inspect),
     Route("GET", "/containers/{name:.*}/logs", logs, ends_with_client=True),
     Route("GET", "/containers/{name:.*}/top", top),
+    Route("GET", "/containers/{name:.*}/stats", stats, ends_with_client=True),
+    Route("POST", "/containers/{name:.*}/update", update),
     Route("POST", "/containers/{name:.*}/start", start),
     Route("POST", "/containers/{name:.*}/stop", stop),
     Route("POST", "/containers/{name:.*}/restart", restart),
