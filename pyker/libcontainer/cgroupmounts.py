@@ -5,6 +5,7 @@ Made after init has entered its cgroup, because a cgroup namespace has for its r
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pyker.libcontainer import mounts
@@ -45,11 +46,30 @@ def _version_2(root: int, target_path: str, directory: str, options: mounts.Opti
     target = mounts.make_target(root, target_path, "dir")
     try:
         if own_namespace:
-            sc.mount("cgroup", mounts.proc_fd(target), "cgroup2", options.set)
+            _mount_version_2(target, options)
         elif directory:
             _bind(directory, target, options)
     finally:
         os.close(target)
+
+
+def _mount_version_2(target: int, options: mounts.Options) -> None:
+    try:
+        sc.mount("cgroup", mounts.proc_fd(target), "cgroup2", options.set)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # In a user namespace /sys is the host's, with its cgroup2: mount(2) puts no file system on top of itself.
+        context = sc.fsopen("cgroup2")
+        try:
+            sc.fsconfig(context, sc.FSCONFIG_CMD_CREATE)
+            tree = sc.fsmount(context, mounts.attributes(options)[0])
+        finally:
+            os.close(context)
+        try:
+            mounts.attach_bare(tree, target)
+        finally:
+            os.close(tree)
 
 
 def _version_1(root: int, target_path: str, paths: dict[str, str], cgroup_path: str, options: mounts.Options) -> None:

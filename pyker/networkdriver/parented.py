@@ -179,11 +179,14 @@ class ParentedDriver:
             inside = closing.enter_context(Netlink(self._context.namespaces.open_netns(sandbox.netns_path)))
             namespace = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
             closing.callback(os.close, namespace)
-            self._netlink.run(self.link(network, self._parent(network), ifname, namespace, mac))
-            undo.callback(inside.try_all, netlink.delete_link(ifname))
-            link = inside.link(ifname)
+            # The kernel looks for the name here first, where eth0 is likely to be the host's own card.
+            first_name = f"pyker{endpoint_id[:9]}"
+            self._netlink.run(self.link(network, self._parent(network), first_name, namespace, mac))
+            link = inside.link(first_name)
             if link is None:
                 raise KernelError(f"network: the interface {ifname!r} vanished while it was made", stage="network")
+            undo.callback(inside.try_all, netlink.delete_link(index=link.index))
+            inside.run(netlink.set_link(index=link.index, new_name=ifname))
             if mac and link.mac != mac:
                 # In mode passthru the link takes its parent's on; changing it changes the parent's.
                 if settings.mac_address:

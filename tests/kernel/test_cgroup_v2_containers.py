@@ -92,7 +92,7 @@ def test_memory_that_runs_out_ends_the_container_and_is_told(containers: Bench) 
 
 
 def test_a_child_that_runs_out_of_memory_is_told_while_the_container_goes_on(containers: Bench) -> None:
-    script = f"sh -c '{EAT.format(bytes=64 * MB)}'; echo child $?; exec sleep 60"
+    script = f"({EAT.format(bytes=64 * MB)}); echo child $?; exec sleep 60"
     spec = limited(containers, "sh", "-c", script, memory_bytes=24 * MB, memory_swap_bytes=24 * MB)
     process, watcher = containers.start(spec)
     eventually(lambda: watcher.ooms >= 1, "the news of the child's end", 60)

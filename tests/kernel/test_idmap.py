@@ -163,6 +163,17 @@ def test_a_root_that_is_no_overlay(containers: Bench) -> None:
 
 
 @mapped_kernel
+@pytest.mark.requires("cgroup-v2")
+def test_its_cgroup_is_the_top_that_it_sees(containers: Bench) -> None:
+    """Over the host's cgroups, which come with the host's /sys: a user namespace may have no sysfs of its own here."""
+    script = "cat /proc/self/cgroup; head -1 /sys/fs/cgroup/cgroup.procs; : > /sys/fs/cgroup/cgroup.procs"
+    spec = mapped(containers, "sh", "-c", script)
+    ran = containers.run_spec(msgspec.structs.replace(spec, namespaces={**spec.namespaces, "cgroup": ""}))
+    assert ran.lines == ["0::/", "1"]
+    assert b"Read-only file system" in ran.stderr
+
+
+@mapped_kernel
 def test_a_network_that_was_made_before_can_be_joined(containers: Bench, tmp_path: Path) -> None:
     """It is the host's, not the container's: joined, and its parameters set, from outside."""
     maker = ForkingNamespaceMaker()

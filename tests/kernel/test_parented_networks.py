@@ -73,6 +73,19 @@ def test_containers_of_one_network_reach_each_other(daemons: Bench, kind: str) -
     assert link_names() - {"pyker0"} == before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_hosts_card_may_have_the_name_that_the_containers_link_gets(daemons: Bench, kind: str) -> None:
+    for command in ("link set card0 down", "link set card0 name eth0", "link set eth0 up"):
+        subprocess.run(["ip", *command.split()], check=True)
+    with daemons.running() as networks:
+        networks.create(wanted(kind, parent="eth0"))
+        asked = request("n1")
+        sandbox = networks.allocate(asked)
+        links = {link["ifname"] for link in ip_json("link", netns_path=sandbox.netns_path)}
+        assert links == {"lo", "eth0"}
+        networks.release(asked.container_id)
+
+
 @pytest.mark.requires("macvlan")
 def test_ports_are_not_published(daemons: Bench) -> None:
     """Whoever is on the network reaches the container itself; to the host it is out of reach anyway."""

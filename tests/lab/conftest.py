@@ -15,6 +15,13 @@ from lab.table import table
 PAIR = "two-nodes"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test waits until both guests are built, if they never were."""
+    for item in items:
+        if "tests/lab/" in item.nodeid:
+            item.add_marker(pytest.mark.timeout(1500))
+
+
 @pytest.fixture(scope="session")
 def pair() -> Iterator[Sequence[nodes.Node]]:
     """Two guests on one virtual L2. Only in ``nox -s lab``: the first run builds them."""
