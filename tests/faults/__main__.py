@@ -1,12 +1,15 @@
 """Plant each fault of ``faults.toml`` in a copy of the tree, and see the tests that it names turn red.
 
-``python -m tests.faults [--only ID] [--list]``. The copy's tests run first without a fault and must be green. Exits 1
-if a fault was not noticed, 2 if nothing can be said: a text that is not there, or a copy that is not green by itself.
+``python -m tests.faults [--only ID] [--list]``. The copy's tests run first without a fault and must be green. A fault
+that names claims must turn a test of each of them red, and no conformance test without one. Exits 1 if a fault was not
+noticed, or was noticed where it has no business, 2 if nothing can be said: a text that is not there, or a copy that is
+not green by itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -18,7 +21,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -54,21 +57,28 @@ class Fault:
     old: str
     new: str
     tests: tuple[str, ...]
+    claims: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, entry: dict[str, Any]) -> Fault:
         """Raises: TypeError, KeyError for an entry that lacks a field or has one too many."""
-        return cls(**{**entry, "tests": tuple(entry["tests"])})
+        return cls(**{**entry, "tests": tuple(entry["tests"]), "claims": tuple(entry.get("claims", ()))})
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the named tests said about one fault. ``silent`` are those that had no failure."""
+    """What the tests said about one fault.
+
+    ``silent`` are the named tests that had no failure, ``unproven`` the claims without one, and ``astray`` conformance
+    tests that failed and have none of the fault's claims.
+    """
 
     caught: bool
     silent: tuple[str, ...]
     reason: str
     seconds: float
+    unproven: tuple[str, ...] = ()
+    astray: tuple[str, ...] = ()
 
 
 class Copy:
@@ -168,22 +178,39 @@ def _belongs(node: str, test: str) -> bool:
     return node == test or node.startswith((f"{test}[", f"{test}::"))
 
 
-def try_fault(fault: Fault, copies: SimpleQueue[Copy]) -> Verdict:
-    """Plant one fault in a copy that is free, and run its tests."""
+def judge_claims(fault: Fault, verdict: Verdict, runs: Sequence[dict[str, Any]]) -> Verdict:
+    """Whether exactly the fault's claims suffered; ``runs`` are those of ``--results``."""
+    failed = [run for run in runs if run["outcome"] == "failed"]
+    hit = {claim for run in failed for claim in run["claims"]}
+    unproven = tuple(claim for claim in fault.claims if claim not in hit)
+    astray = tuple(
+        run["test"] for run in failed if run["level"] == "conformance" and not set(run["claims"]) & set(fault.claims)
+    )
+    return replace(verdict, caught=verdict.caught and not unproven and not astray, unproven=unproven, astray=astray)
+
+
+def try_fault(fault: Fault, copies: SimpleQueue[Copy], sample: Sequence[str]) -> Verdict:
+    """Plant one fault in a copy that is free, and run its tests, with the sample if it has claims."""
     copy = copies.get()
     began = time.monotonic()
+    results = copy.root.with_name(f"{copy.root.name}-{fault.id}.json")
     try:
         with copy.planted(fault):
-            status, said = copy.pytest(fault.tests)
+            if not fault.claims:
+                return judge(fault, *copy.pytest(fault.tests), time.monotonic() - began)
+            tests = list(dict.fromkeys((*fault.tests, *sample)))
+            status, said = copy.pytest(tests, "--results", str(results), timeout_s=2 * RUN_TIMEOUT_S)
     finally:
         copies.put(copy)
-    return judge(fault, status, said, time.monotonic() - began)
+    verdict = judge(fault, status, said, time.monotonic() - began)
+    runs = json.loads(results.read_text(encoding="utf-8"))["runs"] if results.exists() else []
+    return judge_claims(fault, verdict, runs)
 
 
-def control(copy: Copy, faults: Sequence[Fault]) -> bool:
-    """Whether every test that a fault names is green without it; says which are not."""
-    tests = sorted({test for fault in faults for test in fault.tests})
-    status, said = copy.pytest(tests, "-n", "2", timeout_s=600)
+def control(copy: Copy, faults: Sequence[Fault], sample: Sequence[str]) -> bool:
+    """Whether every test that a fault names, and the sample, is green without it; says which are not."""
+    tests = sorted({*(test for fault in faults for test in fault.tests), *sample})
+    status, said = copy.pytest(tests, "-n", "2", timeout_s=900)
     skipped = re.search(r"\b\d+ skipped", said)
     if status == 0 and not skipped:
         return True
@@ -198,22 +225,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", metavar="ID", help="try this fault; may be repeated")
     parser.add_argument("--list", action="store_true", help="show the faults, and try none")
     options = parser.parse_args(arguments)
-    faults = [Fault.load(entry) for entry in tomllib.loads(LIST.read_text(encoding="utf-8"))["fault"]]
+    listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
+    faults = [Fault.load(entry) for entry in listed["fault"]]
     chosen = [fault for fault in faults if not options.only or fault.id in options.only]
     if unknown := set(options.only or ()) - {fault.id for fault in faults}:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     if options.list:
         for fault in chosen:
-            print(f"{fault.id:34} {fault.level:12} {fault.says}")
+            print(f"{fault.id:34} {fault.level:12} {fault.says} {' '.join(fault.claims)}".rstrip())
         return 0
     root = Path(tempfile.mkdtemp(prefix="pkfault"))
     try:
-        return _try_all(chosen, root)
+        return _try_all(chosen, root, listed["sample"])
     finally:
         subprocess.run(["rm", "-rf", "--one-file-system", str(root)], check=False)
 
 
-def _try_all(faults: Sequence[Fault], root: Path) -> int:
+def _try_all(faults: Sequence[Fault], root: Path, sample: Sequence[str]) -> int:
     copies: SimpleQueue[Copy] = SimpleQueue()
     workers = [Copy(root, number) for number in range(min(2, len(faults)))]
     for copy in workers:
@@ -223,12 +251,12 @@ def _try_all(faults: Sequence[Fault], root: Path) -> int:
         if (times := (workers[0].root / fault.file).read_text(encoding="utf-8").count(fault.old)) != 1:
             raise LookupError(f"{fault.id}: its old text is {times} times in {fault.file}")
     began = time.monotonic()
-    if not control(workers[0], faults):
+    if not control(workers[0], faults, sample if any(fault.claims for fault in faults) else ()):
         return 2
     print(f"without a fault all is green ({time.monotonic() - began:.0f} s)\n", flush=True)
     missed = 0
     with ThreadPoolExecutor(len(workers)) as pool:
-        for fault, verdict in zip(faults, pool.map(lambda each: try_fault(each, copies), faults), strict=True):
+        for fault, verdict in zip(faults, pool.map(lambda each: try_fault(each, copies, sample), faults), strict=True):
             missed += not verdict.caught
             state = "caught" if verdict.caught else "MISSED"
             print(
@@ -236,7 +264,14 @@ def _try_all(faults: Sequence[Fault], root: Path) -> int:
             )
             for test in verdict.silent:
                 print(f"        no failure of {test}", flush=True)
+            for claim in verdict.unproven:
+                print(f"        no failure for the claim {claim}", flush=True)
+            for test in verdict.astray:
+                print(f"        it has nothing to do with the failure of {test}", flush=True)
+    claims = {claim for fault in faults for claim in fault.claims}
+    tied = sum(bool(fault.claims) for fault in faults)
     print(f"\n{len(faults) - missed} of {len(faults)} faults caught in {time.monotonic() - began:.0f} s")
+    print(f"{tied} of them make {len(claims)} claims untrue, and nothing else")
     return 1 if missed else 0
 
 
