@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.bed import TCP_PORT, Bed, Bench, cpu_seconds, family, private_bytes, pss_bytes, pyker_cli, resident_bytes
-from tests.support.sandbox import wait_until
+from tests.support.sandbox import children, wait_until
 
 
 @dataclass
@@ -183,35 +183,63 @@ def crowd(bed: Bed, scale: float) -> list[Row]:
     return [_row(f"{count} starts at once (bridge)", "ms", _turns(bed, max(1, int(3 * scale)), one, warm=0), "")]
 
 
+WATCHED = {"that is quiet": ["sleep", "600"], "that has spoken": ["sh", "-c", "echo spoken; exec sleep 600"]}
+
+
 def memory(bed: Bed, scale: float) -> list[Row]:
     """Private memory of what watches one container, and of all daemons and helpers at rest."""
-    count = 8
-    monitor: dict[str, list[float]] = {}
     rest: dict[str, list[float]] = {}
-    shared: dict[str, list[float]] = {}
     resident: dict[str, list[float]] = {}
+    private: dict[str, dict[str, list[float]]] = {state: {} for state in WATCHED}
+    shared: dict[str, dict[str, list[float]]] = {state: {} for state in WATCHED}
     for kind, bench in bed.benches.items():
         # At rest means that what only works while layers come has gone again.
         wait_until(lambda bench=bench: not _workers(bench), timeout=60, what="the end of idle workers", every=0.2)
         rest[kind] = [sum(private_bytes(pid) for pid in family(bench.engine)) / 1e6]
         resident[kind] = [sum(resident_bytes(pid) for pid in family(bench.engine)) / 1e6]
-        names = [f"bench-memory{number}" for number in range(count)]
-        for name in names:
-            bench.engine.docker("run", "-d", "--name", name, bench.image, "sleep", "600", check=True)
-        pattern = "containerd-shim" if kind == "docker" else r"^pyker-m:"
-        watchers = _named(pattern, os.readlink(f"/proc/{bench.engine.sandbox.pid}/ns/mnt"))
-        if len(watchers) != count:
-            raise RuntimeError(f"{kind}: {len(watchers)} watchers of {count} containers")
-        monitor[kind] = [private_bytes(pid) / 1e6 for pid in watchers]
-        shared[kind] = [pss_bytes(pid) / 1e6 for pid in watchers]
-        for name in names:
-            bench.engine.request("DELETE", f"/containers/{name}?force=1")
+        for state, command in WATCHED.items():
+            names = [f"bench-memory{number}" for number in range(8)]
+            for name in names:
+                bench.engine.docker("run", "-d", "--name", name, bench.image, *command, check=True)
+            if "sh" in command:
+                _await_logs(bench, names)
+            watchers = _watchers(bench, len(names))
+            private[state][kind] = [private_bytes(pid) / 1e6 for pid in watchers]
+            shared[state][kind] = [pss_bytes(pid) / 1e6 for pid in watchers]
+            for name in names:
+                bench.engine.request("DELETE", f"/containers/{name}?force=1")
+    rows = []
+    for state in WATCHED:
+        what = f"monitor or shim of one container {state}"
+        rows.append(_row(f"{what}, private memory", "MB", private[state], "1/6"))
+        rows.append(_row(f"{what}, PSS", "MB", shared[state], ""))
     return [
-        _row("monitor or shim of one container, private memory", "MB", monitor, "1/6"),
-        _row("monitor or shim of one container, PSS", "MB", shared, ""),
+        *rows,
         _row("daemon with all its helpers at rest, private memory", "MB", rest, "1/2"),
         _row("daemon with all its helpers at rest, resident memory", "MB", resident, ""),
     ]
+
+
+def _await_logs(bench: Bench, names: list[str]) -> None:
+    wait_until(
+        lambda: all("spoken" in bench.engine.docker("logs", name).out for name in names),
+        timeout=30,
+        what="output in every log",
+        every=0.1,
+    )
+
+
+def _watchers(bench: Bench, count: int) -> list[int]:
+    """Who watches ``count`` containers of one process each, once whoever helped to start them is gone."""
+    pattern = "containerd-shim" if bench.engine.kind == "docker" else r"^pyker-m:"
+    namespace = os.readlink(f"/proc/{bench.engine.sandbox.pid}/ns/mnt")
+
+    def settled() -> bool:
+        found = _named(pattern, namespace)
+        return len(found) == count and all(len(children(pid)) == 1 for pid in found)
+
+    wait_until(settled, timeout=30, what=f"one watcher for each of {count} containers", every=0.1)
+    return _named(pattern, namespace)
 
 
 def _workers(bench: Bench) -> bool:

@@ -131,8 +131,7 @@ def before_setuid(wanted: Capabilities) -> None:
             if number in keep:
                 continue
             try:
-                if syscalls.prctl(syscalls.PR_CAPBSET_READ, number):
-                    syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+                syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
             except OSError as error:
                 if error.errno == 22:
                     break

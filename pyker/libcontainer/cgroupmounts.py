@@ -81,26 +81,34 @@ def _version_1(root: int, target_path: str, paths: dict[str, str], cgroup_path: 
         os.close(below)
     target = mounts.open_in_root(root, target_path)
     try:
-        done: set[str] = set()
+        shown: dict[str, bool] = {}
         for controller, directory in paths.items():
             # Controllers mounted together share a folder, named after all of them, with a link for each.
             hierarchy = os.path.basename(directory.removesuffix(cgroup_path))
-            if not controller or not os.path.isdir(directory):
+            if not controller:
                 continue
-            if hierarchy not in done:
-                done.add(hierarchy)
-                os.mkdir(hierarchy, 0o755, dir_fd=target)
-                place = os.open(hierarchy, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=target)
-                try:
-                    _bind(directory, place, options)
-                finally:
-                    os.close(place)
-            if controller != hierarchy and controller in hierarchy.split(","):
+            if hierarchy not in shown:
+                shown[hierarchy] = _show(directory, target, hierarchy, options)
+            if shown[hierarchy] and controller != hierarchy and controller in hierarchy.split(","):
                 os.symlink(hierarchy, controller, dir_fd=target)
         if options.set & sc.MS_RDONLY:
             sc.mount("", mounts.proc_fd(target), "", sc.MS_REMOUNT | sc.MS_BIND | flags | sc.MS_RDONLY)
     finally:
         os.close(target)
+
+
+def _show(directory: str, target: int, name: str, options: mounts.Options) -> bool:
+    """Bind a hierarchy's directory at ``name`` in ``target``, a tmpfs of ours; False if it has none."""
+    try:
+        tree = sc.open_tree(sc.AT_FDCWD, directory, sc.OPEN_TREE_CLONE)
+    except FileNotFoundError:
+        return False
+    try:
+        os.mkdir(name, 0o755, dir_fd=target)
+        mounts.attach(tree, target, options, name)
+    finally:
+        os.close(tree)
+    return True
 
 
 def _bind(directory: str, target: int, options: mounts.Options) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
-import signal
 import sys
 from typing import NoReturn, Protocol
 
@@ -20,10 +19,21 @@ from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import Pty, Ready, Socket
 from pyker.libcontainer.spec import ProcessSpec
 
-_RESETTABLE = tuple(sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})))
-"""execve hands on what is ignored: by Python, by the launcher, or by whoever started the daemon."""
 _KEYRING_REFUSALS = (1, 13, 38, 122)
 """EPERM, EACCES, ENOSYS, EDQUOT: a process without a keyring of its own still runs, as with the reference engine."""
+
+
+_ignored: list[int] = []
+
+
+def note_ignored_signals() -> None:
+    """Find out which signals this process ignores, as its children will: by Python, by the launcher, or by whoever
+    started the daemon. execve hands that on, so that they must be reset.
+    """
+    with open("/proc/self/status", "rb", buffering=0) as status:
+        text = status.read()
+    bits = int(text[text.index(b"SigIgn:") + 7 :].split(maxsplit=1)[0], 16)
+    _ignored[:] = [number + 1 for number in range(bits.bit_length()) if bits >> number & 1]
 
 
 class Stopwatch(Protocol):
@@ -74,7 +84,7 @@ def make_terminal(root: int, channel: Socket, process: ProcessSpec) -> int:
 
 
 def assume_and_execute(
-    process: ProcessSpec, stdio: tuple[int, int, int], channel: Socket, stages: Stopwatch, *, make_cwd: bool
+    process: ProcessSpec, stdio: list[int], channel: Socket, stages: Stopwatch, *, make_cwd: bool
 ) -> NoReturn:
     """Take on the process's identity and limits inside the container's root, and execute its command.
 
@@ -98,6 +108,8 @@ def assume_and_execute(
         limits, warnings = rlimits.clip(process.rlimits, may_raise="CAP_SYS_RESOURCE" in capabilities.bounding_set())
         rlimits.apply(limits)
     _take_streams(stdio, who.uid, terminal=process.tty)
+    for signum in _ignored:
+        _signal.signal(signum, _signal.SIG_DFL)
     if process.apparmor_profile:
         # The launcher has imported it where the kernel has AppArmor; elsewhere it would be dead weight, and is missing.
         apparmor = sys.modules.get("pyker.libcontainer.apparmor")
@@ -115,8 +127,6 @@ def assume_and_execute(
     command.enter(process.cwd)
     if process.no_new_privileges:
         sc.prctl(sc.PR_SET_NO_NEW_PRIVS, 1)
-    for signum in _RESETTABLE:
-        _signal.signal(signum, _signal.SIG_DFL)
     os.umask(process.umask)
     path = command.find(process.args[0], env.get("PATH", command.DEFAULT_PATH))
     _seal_descriptors()
@@ -130,7 +140,7 @@ def assume_and_execute(
         raise command.execve_failure(path, error) from error
 
 
-def _take_streams(stdio: tuple[int, int, int], uid: int, *, terminal: bool) -> None:
+def _take_streams(stdio: list[int], uid: int, *, terminal: bool) -> None:
     """Make ``stdio`` descriptors 0, 1 and 2, owned by the process's user so that it can open /dev/stdout again."""
     for fd in dict.fromkeys(stdio):
         if uid and not _is_null(fd):

@@ -18,19 +18,24 @@ daemon -> monitor      Attach     one more client                               
 daemon -> monitor      Resize     the terminal's size
 daemon -> monitor      CloseStdin end of input
 starter -> monitor     Begin      here is your process: a memfd, the descriptors shared
+starter -> cradle      Run, Exec  as the daemon sent it
+init -> starter        Born       it exists; from now on it speaks on a pair of       the starter's end
+                                  its own
 starter -> init        Mapped     uid_map and gid_map are written (user namespace)  mounts with mapped IDs
 init -> starter        Pty        the terminal of the process                         the pty's master
-starter -> init        Enter      the cgroup is made: enter it and go on
+starter -> init        Enter      the cgroup is made: enter it and go on              its streams, or none
 init -> starter        Ready      all set; execve comes next
 init -> starter        Failure    set-up or execve failed
 init -> starter        (EOF)      execve succeeded: the socket is close-on-exec
 =====================  =========  ==================================================  ====================
 
-The launcher forks a monitor, and that a starter, before there is a request; the starter takes the request from the
-channel that all of them have from the launcher. On the start path, with the waits that order them::
+The launcher forks a monitor, and that a cradle and a starter, before there is a request; the starter takes the request
+from the channel that all of them have from the launcher. On the start path, with the waits that order them::
 
-    daemon                   starter                          init
-    Run -------------------> clone3 ------------------------> namespaces, root, mounts, devices
+    daemon                   starter                          cradle
+    Run -------------------> Run ---------------------------> clone3, into its own memory:
+                                                              init
+                             <------------------------ Born   namespaces, root, mounts, devices
                              cgroup, socket
                              Enter -------------------------> cgroup namespace, masks, pivot_root
                              <------------------------- Pty   terminal
@@ -64,6 +69,7 @@ Socket = _socket.socket
 
 PACKET_BYTES = 60_000
 """Longest message that travels in a packet; the send buffer's default holds three."""
+PID_DIGITS = 10
 _MAX_FDS = 64
 _INLINE = b"i"
 _IN_MEMFD = b"m"
@@ -157,6 +163,12 @@ class CloseStdin(Struct, frozen=True, tag=True):
     pass
 
 
+class Born(Struct, frozen=True, tag=True):
+    """``pid`` as the starter numbers it."""
+
+    pid: int
+
+
 class Mapped(Struct, frozen=True, tag=True):
     """``more`` follow: there are more mounts than descriptors fit in a message."""
 
@@ -241,11 +253,13 @@ ToLauncher = Run | Exec | NewNetns | OpenNetns | DropNetns
 ToMonitor = Attach | Resize | CloseStdin
 FromMonitor = Created | Started | Failure | Oom | Exited | Done
 ToInit = Mapped | Enter
-FromInit = Pty | Ready | Failure
+FromInit = Born | Pty | Ready | Failure
 Message = ToLauncher | ToMonitor | FromMonitor | ToInit | FromInit | Begin
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {side: msgspec.msgpack.Decoder(side) for side in (ToLauncher, ToMonitor, FromMonitor, ToInit, FromInit)}
+_NETNS_HEADS = tuple(_encoder.encode(kind(""))[: 7 + len(kind.__name__)] for kind in (NewNetns, OpenNetns, DropNetns))
+"""A map of one digit's size, its first key "type", the kind's name."""
 _begin_decoder = msgspec.msgpack.Decoder(Begin)
 
 
@@ -322,6 +336,11 @@ def decode_request(raw: bytes) -> ToLauncher:
     return _decoders[ToLauncher].decode(raw)  # type: ignore[no-any-return]
 
 
+def is_about_netns(raw: bytes) -> bool:
+    """Whether a request that is not decoded yet is one of those that need no process."""
+    return raw.startswith(_NETNS_HEADS)
+
+
 def receive_from_monitor(channel: Socket, *, wait: bool = True) -> tuple[FromMonitor, list[int]]:
     raw, fds = receive_raw(channel, wait=wait)
     return _decoders[FromMonitor].decode(raw), fds
@@ -332,17 +351,17 @@ def receive_from_daemon(channel: Socket, *, wait: bool = True) -> tuple[ToMonito
     return _decoders[ToMonitor].decode(raw), fds
 
 
-def write_begin(begin: Begin) -> int:
-    """A memfd with what a monitor reads without decoding, its title, and after it the rest."""
+def write_begin(begin: Begin, cradle_pid: int) -> int:
+    """A memfd with what a monitor reads without decoding, its title and the cradle's pid, and after it the rest."""
     memfd = os.memfd_create("pyker-begin", os.MFD_CLOEXEC)
-    _write_all(memfd, raw_title(begin.name) + _encoder.encode(begin))
+    _write_all(memfd, b"%b%*d%b" % (raw_title(begin.name), PID_DIGITS, cradle_pid, _encoder.encode(begin)))
     os.lseek(memfd, 0, os.SEEK_SET)
     return memfd
 
 
 def read_begin(memfd: int) -> Begin:
-    """What follows the title."""
-    return _begin_decoder.decode(os.pread(memfd, os.fstat(memfd).st_size, title_room()))
+    """What follows the title and the pid."""
+    return _begin_decoder.decode(os.pread(memfd, os.fstat(memfd).st_size, title_room() + PID_DIGITS))
 
 
 def with_fds(begin: Begin, fds: tuple[int, ...], outputs: int, places: dict[str, int]) -> Begin:

@@ -1,13 +1,13 @@
 """Init: from a fresh clone to the execve of the container's command. It never returns to its caller.
 
-It runs in the child that a monitor cloned into new namespaces, as PID 1 of the container (unless it shares a PID
+It runs in the child that a cradle cloned into new namespaces, as PID 1 of the container (unless it shares a PID
 namespace). The steps and their order; each is a stage of its own in the times that the daemon shows:
 
 namespaces  join those given by path; take on root of a new user namespace; session, keyring
 rootfs      cut mounts off from the host; mount the root
 mounts      everything below it
 devices     /dev, the terminal
-cgroup      wait until the monitor has made the cgroup; enter it; cgroup namespace and mounts
+cgroup      wait until the starter has made the cgroup; enter it; cgroup namespace and mounts
 masks       sysctls, read-only and masked paths, pivot_root, host name
 security    user, working directory, limits, capabilities, seccomp
 exec        find the command, execve
@@ -43,40 +43,28 @@ class Stages:
         self._since_ns = now
 
 
-def main(
-    spec: ContainerSpec,
-    channel: Socket,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
-    sent_ns: int,
-) -> NoReturn:
-    """Become the container's first process. ``stdio`` are its streams, None for a terminal of its own.
+def main(spec: ContainerSpec, channel: Socket, cgroup: Cgroup | None, sent_ns: int) -> NoReturn:
+    """Become the container's first process.
 
-    ``channel`` leads to the monitor; errors go there, and its end of file means that execve succeeded.
+    ``channel`` leads to the starter; errors go there, and its end of file means that execve succeeded.
     """
     stages = Stages("fork", sent_ns)
     try:
-        _set_up(spec, channel, stdio, cgroup, stages)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the monitor must hear of it before we vanish
+        _set_up(spec, channel, cgroup, stages)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the starter must hear of it before we vanish
         report(channel, Failure.of(error, stages.current))
     os._exit(1)
 
 
 def report(channel: Socket, failure: Failure) -> None:
-    """Tell the monitor, if it is still there."""
+    """Tell the starter, if it is still there."""
     try:
         handshake.send(channel, failure)
     except (PykerError, OSError):
         return
 
 
-def _set_up(
-    spec: ContainerSpec,
-    channel: Socket,
-    stdio: tuple[int, int, int] | None,
-    cgroup: Cgroup | None,
-    stages: Stages,
-) -> NoReturn:
+def _set_up(spec: ContainerSpec, channel: Socket, cgroup: Cgroup | None, stages: Stages) -> NoReturn:
     stages.enter("namespaces")
     own_user_namespace = "user" in spec.namespaces
     trees: list[int] = []
@@ -105,13 +93,12 @@ def _set_up(
     if rootfs.has_own_dev(spec.mounts):
         rootfs.fill_dev(root, spec.devices, in_user_namespace=own_user_namespace)
     slave = -1
-    if stdio is None:
+    if spec.process.tty:
         slave = credentials.make_terminal(root, channel, spec.process)
         rootfs.bind_console(root, slave)
-        stdio = (slave, slave, slave)
 
     stages.enter("cgroup")
-    handshake.receive_from_parent(channel)
+    _, stdio = handshake.receive_from_parent(channel)
     if cgroup is not None and not own_user_namespace:
         cgroup.join()
     if spec.namespaces.get("cgroup") == "":
@@ -138,4 +125,4 @@ def _set_up(
             sc.setdomainname(spec.domainname)
 
     stages.enter("security")
-    credentials.assume_and_execute(spec.process, stdio, channel, stages, make_cwd=True)
+    credentials.assume_and_execute(spec.process, stdio or [slave] * 3, channel, stages, make_cwd=True)

@@ -23,7 +23,9 @@ from typing import NoReturn
 from pyker.errors import PykerError
 from pyker.libcontainer import (
     capabilities,
+    credentials,
     handshake,
+    inplace,
     monitor,
     rehearsal,
     starter,
@@ -35,6 +37,8 @@ from pyker.libcontainer.spec import LogSpec
 
 REHEARSALS = 12
 """The interpreter begins to specialise code after eight runs."""
+QUIET_MS = 6
+"""After a start: what a short command and its removal take."""
 PAUSE_S = 0.1
 """Before a monitor that died while it was ready is replaced: whatever kills them shall not keep us busy."""
 
@@ -51,11 +55,14 @@ def main(fd: int) -> NoReturn:
         os.dup2(null, number)
     os.close(null)
     _import_the_rest()
+    inplace.prepare()
     for _ in range(REHEARSALS):
         _rehearse()
-        rehearsal.start()
+        rehearsal.starter()
+        rehearsal.init()
     # The kernel reaps children of a process that ignores SIGCHLD: no zombies, no waiting.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    credentials.note_ignored_signals()
     gc.collect()
     gc.disable()
     gc.freeze()
@@ -65,6 +72,8 @@ def main(fd: int) -> NoReturn:
 def _keep_one_ready(channel: Socket, errors_to: int) -> NoReturn:
     epoll = select.epoll()
     room = sc.title_room()
+    waiting = select.poll()
+    waiting.register(channel.fileno(), select.POLLIN)
     while True:
         news, tell = os.pipe2(os.O_CLOEXEC)
         # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own.
@@ -72,11 +81,27 @@ def _keep_one_ready(channel: Socket, errors_to: int) -> NoReturn:
             monitor.main(channel, tell, epoll, room, errors_to)
         os.close(tell)
         said = os.read(news, 1)
-        os.close(news)
         if said == starter.DAEMON_GONE:
             os._exit(0)
-        if said != starter.TAKEN:
+        if said == starter.TAKEN:
+            _wait_for_quiet(waiting, news)
+        else:
             time.sleep(PAUSE_S)
+        os.close(news)
+
+
+def _wait_for_quiet(waiting: select.poll, news: int) -> None:
+    """Return when another request waits at the channel that ``waiting`` has, or a little after the start that was taken
+    is over, when ``news`` ends: the starter has handed over, or failed.
+
+    Forking a successor takes some milliseconds of a processor: taken from a start, and from a command that ends at
+    once, they would make it that much longer.
+    """
+    waiting.register(news, 0)
+    ((ready, _), *more) = waiting.poll()
+    waiting.unregister(news)
+    if ready == news and not more:
+        waiting.poll(QUIET_MS)
 
 
 def _rehearse() -> None:
@@ -104,7 +129,7 @@ def _rehearse() -> None:
         log=LogSpec(path="/dev/null"),
     )
     fds = (pidfd, out_read, err_read, control.detach(), theirs.detach())
-    memfd = handshake.write_begin(handshake.with_fds(begin, fds, 2, {}))
+    memfd = handshake.write_begin(handshake.with_fds(begin, fds, 2, {}), 1)
     for fd in (out_write, err_write):
         os.close(fd)
     child = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
@@ -112,6 +137,7 @@ def _rehearse() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     sc.set_raw_title(os.read(memfd, sc.title_room()))
+    int(os.read(memfd, handshake.PID_DIGITS))
     news = select.epoll()
     news.register(pidfd, select.EPOLLIN)
     news.poll(-1, 1)

@@ -1,6 +1,6 @@
 """The monitor: one process a container, from before its first process to after its last.
 
-It is forked by the launcher and outlives it and the daemon. It lets a starter bring the process into being, then owns
+It is forked by the launcher and outlives it and the daemon. It lets others bring the process into being, then owns
 the pipes or the terminal, writes the log, serves attached clients, waits for the process, writes the exit record and
 removes the cgroup. The daemon that asked for it talks to it over a socket pair, later daemons over ``monitor.sock``
 in the state folder; both speak ``pyker.libcontainer.handshake``. An exec has a monitor too, which keeps no files.
@@ -27,15 +27,21 @@ from pyker.libcontainer.streams import STDERR, STDOUT, Poller, StreamPump
 
 DRAIN_S = 1.0
 """How long output may still come after the process ended, from others that hold its pipes."""
+HELPERS_S = 0.05
+"""How long a process has been running before those are seen off who brought it into being."""
 FLUSH_S = 10.0
 """How long the exit is held back for attached clients that are slow to take the last output."""
 
 
 class Monitor:
-    """Stays with one process until it has ended. ``fds`` are those that came with ``begin``; it owns them."""
+    """Stays with one process until it has ended. ``fds`` are those that came with ``begin``; it owns them. ``helpers``
+    are starter and cradle, if they have not been seen off yet.
+    """
 
-    def __init__(self, begin: Begin, fds: list[int]) -> None:
+    def __init__(self, begin: Begin, fds: list[int], helpers: tuple[int, int] | None = None) -> None:
         self._begin = begin
+        self._helpers = helpers
+        self._helpers_until = time.monotonic() + HELPERS_S
         self._poller = poller = Poller()
         first_client = len(fds) - len(begin.clients)
         control = Socket(fileno=fds[first_client - 1])
@@ -96,13 +102,23 @@ class Monitor:
         pump = self._pump
         poller = self._poller
         while self._wait_status is None:
-            if pump.behind:
+            if self._helpers:
+                poller.run_once(max(0.0, self._helpers_until - time.monotonic()))
+                if time.monotonic() >= self._helpers_until:
+                    self._end_helpers()
+            elif pump.behind:
                 poller.run_once(pump.seconds_left())
                 pump.expire()
             else:
                 poller.run_once(None)
         self._drain(pump)
         self._finish(pump)
+        self._end_helpers()
+
+    def _end_helpers(self) -> None:
+        if self._helpers:
+            _end_helpers(*self._helpers)
+            self._helpers = None
 
     def _drain(self, pump: StreamPump) -> None:
         """The process is gone; what it said is to reach everybody before its end does, within limits."""
@@ -254,7 +270,18 @@ class Monitor:
                 self._hang_up(control)
 
 
-def _reap_all() -> None:
+def _end_helpers(starter_pid: int, cradle_pid: int) -> None:
+    """Reap those who brought the process into being; the cradle must be told that it is over."""
+    os.kill(cradle_pid, _signal.SIGKILL)
+    os.waitpid(cradle_pid, 0)
+    os.waitpid(starter_pid, 0)
+
+
+def _end_all() -> None:
+    """Nothing came of it: kill and reap whatever there is."""
+    with open("/proc/thread-self/children") as children:
+        for pid in children.read().split():
+            os.kill(int(pid), _signal.SIGKILL)
     try:
         while True:
             os.waitpid(-1, 0)
@@ -263,7 +290,7 @@ def _reap_all() -> None:
 
 
 def main(requests: Socket, tell: int, news: select.epoll, room: int, errors_to: int) -> NoReturn:
-    """Let a starter bring a process into being, and become its monitor. Never returns.
+    """Let a starter and a cradle bring a process into being, and become its monitor. Never returns.
 
     ``requests`` is where the starter gets its request, ``tell`` where it says so to the launcher; ``errors_to`` is the
     daemon's own log, ``room`` a title's length. The starter leaves us the descriptors that we shall need: what it has
@@ -276,24 +303,28 @@ def main(requests: Socket, tell: int, news: select.epoll, room: int, errors_to: 
         os.setsid()
         # The C function: the signal module's own wraps every number in an enum, and touches memory for it.
         _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        pid = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
-        if pid == 0:
+        starter_pid = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
+        if starter_pid == 0:
             starter.main(requests, tell, news.fileno(), errors_to)
         try:
             title = os.read(tell, room)
         except OSError:
             # Nothing was handed over. The daemon was told by the starter; the process, if there was one, is dead, or
-            # dies when we let go of its channel.
+            # dies now.
             os.closerange(3, 1024)
-            _reap_all()
+            _end_all()
             os._exit(0)
-        os.waitpid(pid, 0)
         sc.set_raw_title(title)
-        news.poll(-1, 1)
+        cradle_pid = int(os.read(tell, handshake.PID_DIGITS))
+        # To see them off takes a moment, which a command that ends at once shall not wait for.
+        short = bool(news.poll(HELPERS_S, 1))
+        if not short:
+            _end_helpers(starter_pid, cradle_pid)
+            news.poll(-1, 1)
         news.close()
         begin = handshake.read_begin(tell)
         os.close(tell)
-        Monitor(begin, list(begin.fds)).serve()
+        Monitor(begin, list(begin.fds), (starter_pid, cradle_pid) if short else None).serve()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 

@@ -270,26 +270,30 @@ def dress(tree: int, options: Options) -> None:
     """Give a detached tree its flags and propagation. Raises OSError, ENOSYS before Linux 5.12."""
     propagation = options.propagation or sc.MS_PRIVATE | sc.MS_REC
     recursive = sc.AT_RECURSIVE if options.recursive else 0
-    if propagation & sc.MS_REC:
-        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | sc.AT_RECURSIVE, propagation=propagation & ~sc.MS_REC)
+    attr_set, attr_clr = attributes(options) if (options.set | options.clear) & _BIND_FLAGS else (0, 0)
+    kind, reach = propagation & ~sc.MS_REC, sc.AT_RECURSIVE if propagation & sc.MS_REC else 0
+    if reach == recursive or not recursive:
+        # Both are for the same mounts; a tree that is not recursive has only one.
+        flags = sc.AT_EMPTY_PATH | recursive
+        sc.mount_setattr(tree, "", flags, attr_set=attr_set, attr_clr=attr_clr, propagation=kind)
     else:
-        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH, propagation=propagation)
-    if (options.set | options.clear) & _BIND_FLAGS:
-        attr_set, attr_clr = attributes(options)
+        sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | reach, propagation=kind)
         sc.mount_setattr(tree, "", sc.AT_EMPTY_PATH | recursive, attr_set=attr_set, attr_clr=attr_clr)
 
 
-def attach(tree: int, target: int, options: Options) -> None:
-    """Give a detached tree its flags and propagation (private unless said otherwise), and attach it at ``target``."""
+def attach(tree: int, target: int, options: Options, name: str = "") -> None:
+    """Give a detached tree its flags and propagation (private unless said otherwise), and attach it at ``target``, or
+    at ``name`` in that folder.
+    """
     propagation = options.propagation or sc.MS_PRIVATE | sc.MS_REC
     try:
         dress(tree, options)
-        attach_bare(tree, target)
+        attach_bare(tree, target, name)
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
         # Before Linux 5.12 there is no mount_setattr: attach first, then change; the flags of the top mount only.
-        attach_bare(tree, target)
+        attach_bare(tree, target, name)
         path = proc_fd(tree)
         sc.mount("", path, "", propagation)
         if (options.set | options.clear) & _BIND_FLAGS:
@@ -298,9 +302,10 @@ def attach(tree: int, target: int, options: Options) -> None:
             sc.mount("", path, "", sc.MS_REMOUNT | sc.MS_BIND | kept | (options.set & _BIND_FLAGS))
 
 
-def attach_bare(tree: int, target: int) -> None:
-    """Attach a detached tree at ``target``. Both stay open."""
-    sc.move_mount(tree, "", target, "", sc.MOVE_MOUNT_F_EMPTY_PATH | sc.MOVE_MOUNT_T_EMPTY_PATH)
+def attach_bare(tree: int, target: int, name: str = "") -> None:
+    """Attach a detached tree at ``target``, or at ``name`` in that folder. Both stay open."""
+    flags = sc.MOVE_MOUNT_F_EMPTY_PATH | (0 if name else sc.MOVE_MOUNT_T_EMPTY_PATH)
+    sc.move_mount(tree, "", target, name, flags)
 
 
 def attributes(options: Options) -> tuple[int, int]:

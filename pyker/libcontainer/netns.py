@@ -1,4 +1,4 @@
-"""Network namespaces pinned at a path: made, reached over netlink, let go. Each request is a starter's.
+"""Network namespaces pinned at a path: made, reached over netlink, let go. Each request gets a process of its own.
 
 A daemon of many threads cannot enter a namespace; it does not need to: a netlink socket belongs for ever to the
 namespace that it was made in, and can be passed on.
@@ -11,11 +11,35 @@ import fcntl
 import os
 import struct
 
+from pyker.errors import Unavailable
 from pyker.libcontainer import handshake
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.handshake import Done, DropNetns, Failure, NewNetns, OpenNetns, Socket
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+
+
+def answer_aside(raw: bytes, fds: list[int], errors_to: int) -> None:
+    """Have a child do what ``raw`` asks for: whoever enters a namespace must not be used for anything else.
+
+    The caller ignores SIGCHLD. ``fds`` are those that came with the request; they are closed here.
+    """
+    if sc.fork() == 0:
+        try:
+            request = handshake.decode_request(raw)
+            assert isinstance(request, NewNetns | OpenNetns | DropNetns)
+            answer(request, _socket.socket(fileno=fds[0]))
+        except Unavailable:
+            # The daemon is gone: there is nobody to tell.
+            os._exit(1)
+        except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
+            import traceback
+
+            os.write(errors_to, traceback.format_exc().encode())
+            os._exit(1)
+        os._exit(0)
+    for fd in fds:
+        os.close(fd)
 
 
 def answer(request: NewNetns | OpenNetns | DropNetns, reply: Socket) -> None:

@@ -2,46 +2,110 @@
 
 Each first run of code is slow, and in a process that was just forked every run is a first one: the memory it writes
 must be copied page by page. The launcher plays this until the interpreter has specialised the code, which its children
-then share; a starter that waits plays it once more, so that its copies are made before a request comes.
+then share; a starter and a cradle that wait play their parts once more, so that the copies are made before a request
+comes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
-from pyker.libcontainer import cgroupmounts, command, handshake, mounts, namespaces, statefiles, user
-from pyker.libcontainer.handshake import Ready, Run
-from pyker.libcontainer.spec import ContainerSpec, ProcessSpec
+from pyker.errors import PykerError
+from pyker.libcontainer import (
+    capabilities,
+    cgroupmounts,
+    command,
+    handshake,
+    mounts,
+    namespaces,
+    rootfs,
+    statefiles,
+    user,
+)
+from pyker.libcontainer import syscalls as sc
+from pyker.libcontainer.cgroups import open_cgroup
+from pyker.libcontainer.handshake import Begin, Enter, Ready, Run
+from pyker.libcontainer.spec import ContainerSpec, DeviceNode, ProcessSpec
 from pyker.types.mount import Mount
 
+_DEVICES = (DeviceNode("/dev/null", "c", 1, 3), DeviceNode("/dev/zero", "c", 1, 5))
 
-def start() -> None:
-    """Play it. Opens what it needs and closes it again; changes nothing outside this process."""
-    words = ("nosuid", "noexec", "nodev", "ro", "size=64k")
-    every = Mount(target="/proc", fstype="proc", options=words)
-    spec = ContainerSpec(
-        id="rehearsal",
-        state_dir="/",
-        rootfs=Mount(target="/", fstype="overlay"),
-        mounts=(every, Mount(target="/sys/fs/cgroup", fstype="cgroup")),
-        process=ProcessSpec(args=("sh",), env=("PATH=/bin",)),
-        namespaces=dict.fromkeys(namespaces.FLAGS, ""),
-    )
+
+_WORDS = ("nosuid", "noexec", "nodev", "ro", "size=64k")
+_SPEC = ContainerSpec(
+    id="rehearsal",
+    state_dir="/",
+    rootfs=Mount(target="/", fstype="overlay"),
+    mounts=(
+        Mount(target="/proc", fstype="proc", options=_WORDS),
+        Mount(target="/sys/fs/cgroup", fstype="cgroup"),
+    ),
+    process=ProcessSpec(args=("sh",), env=("PATH=/bin",)),
+    namespaces=dict.fromkeys(namespaces.FLAGS, ""),
+)
+
+
+def starter() -> None:
+    """A starter's part. Opens what it needs and closes it again; changes nothing outside this process."""
     ours, theirs = handshake.pair()
-    handshake.send(ours, Run(spec))
-    handshake.decode_request(handshake.receive_raw(theirs)[0])
-    handshake.send(ours, Ready({"exec": 1}))
-    handshake.receive_from_init(theirs)
+    handshake.send(ours, Run(_SPEC))
+    raw, _ = handshake.receive_raw(theirs)
+    handshake.is_about_netns(raw)
+    handshake.decode_request(raw)
+    handshake.send(ours, Ready({"exec": 1}), (0, 1, 2))
+    _, fds = handshake.receive_from_init(theirs)
+    begin = handshake.with_fds(Begin(name="", pid=0, start_time=0, tty=False, stdin_once=False), (0,), 2, {})
+    fds.append(handshake.write_begin(begin, 1))
+    for fd in fds:
+        os.close(fd)
     ours.close()
     theirs.close()
-    namespaces.check(spec.namespaces)
-    namespaces.new_flags(spec.namespaces)
-    cgroupmounts.split(spec.mounts)
-    mounts.attributes(mounts.parse(words))
-    user.resolve("", command.read_small("/etc/passwd"), command.read_small("/etc/group"), ())
-    command.environment(spec.process.env, "/")
-    command.find("sh", command.DEFAULT_PATH)
     statefiles.start_time_of(os.getpid())
+    with contextlib.suppress(PykerError):
+        open_cgroup("/rehearsal").paths()
+
+
+def init() -> None:
+    """A cradle's part, and what the init that comes from it does. The same holds."""
+    ours, theirs = handshake.pair()
+    handshake.send(ours, Run(_SPEC))
+    handshake.decode_request(handshake.receive_raw(theirs)[0])
+    handshake.send(ours, Enter(), (0, 1, 2))
+    for fd in handshake.receive_from_parent(theirs)[1]:
+        os.close(fd)
+    ours.close()
+    theirs.close()
+    namespaces.check(_SPEC.namespaces)
+    namespaces.new_flags(_SPEC.namespaces)
+    with contextlib.suppress(PykerError):
+        open_cgroup("/rehearsal").paths()
+    cgroupmounts.split(_SPEC.mounts)
+    mounts.attributes(mounts.parse(_WORDS))
+    user.resolve("", command.read_small("/etc/passwd"), command.read_small("/etc/group"), ())
+    command.environment(_SPEC.process.env, "/")
+    command.find("sh", command.DEFAULT_PATH)
+    capabilities.mask(capabilities.DEFAULT)
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     os.close(mounts.make_target(root, "/proc", ""))
     os.close(root)
+    _fill_nothing()
+
+
+def _fill_nothing() -> None:
+    """Fill a /dev in a file system that is mounted nowhere, and is gone with its descriptor."""
+    try:
+        context = sc.fsopen("tmpfs")
+    except OSError:
+        # Before Linux 5.2.
+        return
+    try:
+        sc.fsconfig(context, sc.FSCONFIG_CMD_CREATE)
+        root = sc.fsmount(context)
+    finally:
+        os.close(context)
+    try:
+        os.close(mounts.make_target(root, "/dev/shm", "dir"))
+        rootfs.fill_dev(root, _DEVICES, in_user_namespace=False)
+    finally:
+        os.close(root)

@@ -1,6 +1,6 @@
 """An exec: a process that joins a running container and executes one more command there.
 
-The monitor of the exec has joined the container's PID namespace for its children, so this child is a process of the
+The cradle of the exec has joined the container's PID namespace for its children, so this child is a process of the
 container from birth; the other namespaces, the root among them, it joins by a pidfd of the container's init, all in
 one setns(2).
 """
@@ -11,7 +11,7 @@ import os
 from typing import NoReturn
 
 from pyker.errors import Conflict
-from pyker.libcontainer import credentials, namespaces, statefiles
+from pyker.libcontainer import credentials, handshake, namespaces, statefiles
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup
 from pyker.libcontainer.handshake import Exec, Failure, Socket
@@ -30,14 +30,12 @@ def open_target(request: Exec) -> int:
     return pidfd
 
 
-def main(
-    request: Exec, target: int, channel: Socket, stdio: tuple[int, int, int] | None, cgroup: Cgroup | None
-) -> NoReturn:
-    """Join and execute. ``channel`` leads to the exec's monitor, as init's does to its own."""
+def main(request: Exec, target: int, channel: Socket, cgroup: Cgroup | None) -> NoReturn:
+    """Join and execute. ``channel`` leads to the exec's starter, as init's does to its own."""
     stages = Stages("fork", request.sent_ns)
     try:
-        _join_and_execute(request, target, channel, stdio, cgroup, stages)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, the monitor must hear of it before we vanish
+        _join_and_execute(request, target, channel, cgroup, stages)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, the starter must hear of it before we vanish
         report(channel, Failure.of(error, stages.current))
     os._exit(1)
 
@@ -46,7 +44,6 @@ def _join_and_execute(
     request: Exec,
     target: int,
     channel: Socket,
-    stdio: tuple[int, int, int] | None,
     cgroup: Cgroup | None,
     stages: Stages,
 ) -> NoReturn:
@@ -66,11 +63,12 @@ def _join_and_execute(
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
     credentials.detach(request.container_id)
-    if stdio is None:
+    _, stdio = handshake.receive_from_parent(channel)
+    if request.process.tty:
         stages.enter("terminal")
         root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         slave = credentials.make_terminal(root, channel, request.process)
         os.close(root)
-        stdio = (slave, slave, slave)
+        stdio = [slave] * 3
     stages.enter("security")
     credentials.assume_and_execute(request.process, stdio, channel, stages, make_cwd=False)

@@ -1,28 +1,39 @@
 """The starter: a short-lived child of the monitor that brings a process into being and hands it over.
 
-It waits for the request, too; one that is about a network namespace it answers itself, and its monitor ends with it.
+It waits for the request, too; one that is about a network namespace it has a child answer, and waits for the next.
 
-Decoding a spec, making cgroups and cloning touch about a megabyte of memory. Done here, that megabyte goes when the
-starter exits, and the monitor, which stays as long as its container, remains small. The process is cloned with
-CLONE_PARENT: it is the monitor's child from the first, so the monitor can wait for it.
+Decoding a spec and making cgroups touch about a megabyte of memory. Done here, that megabyte goes when the starter
+exits, and the monitor, which stays as long as its container, remains small. The process itself comes from the cradle
+beside it, which was given the same request.
 """
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import contextlib
-import errno
 import os
 import select
-import signal
 import time
 from typing import NoReturn
 
 from pyker.errors import PykerError, SystemFailure, Unavailable
-from pyker.libcontainer import handshake, init, namespaces, netns, rehearsal, setns, statefiles, usernamespace
+from pyker.libcontainer import cradle, handshake, netns, rehearsal, statefiles, usernamespace
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
-from pyker.libcontainer.handshake import Begin, Created, Enter, Exec, Failure, Pty, Ready, Run, Socket, Started
+from pyker.libcontainer.handshake import (
+    Begin,
+    Born,
+    Created,
+    Enter,
+    Exec,
+    Failure,
+    Pty,
+    Ready,
+    Run,
+    Socket,
+    Started,
+)
 from pyker.libcontainer.spec import ProcessSpec
 
 TAKEN, DAEMON_GONE = b"t", b"g"
@@ -30,15 +41,29 @@ TAKEN, DAEMON_GONE = b"t", b"g"
 
 
 class Starter:
-    """Starts one process. ``control`` leads to the daemon; ``tell`` and ``wake`` are what the monitor will look at."""
+    """Starts one process. ``control`` leads to the daemon, ``cradle`` to the process that has the request already;
+    ``tell`` and ``wake`` are what the monitor will look at.
+    """
 
-    def __init__(self, control: Socket, clients: list[int], tell: int, wake: int, process: ProcessSpec) -> None:
+    def __init__(
+        self,
+        control: Socket,
+        clients: list[int],
+        cradle_pid: int,
+        cradle: Socket,
+        tell: int,
+        wake: int,
+        process: ProcessSpec,
+    ) -> None:
         self._control = control
+        self._cradle_pid = cradle_pid
+        self._cradle = cradle
         self._clients = clients
         self._tell = tell
         self._wake = wake
         self._process = process
-        self._child_ends: tuple[int, int, int] | None = None
+        self._child_ends: tuple[int, ...] = ()
+        self._born = False
         self._outputs: list[int] = []
         self._stdin = -1
         self._terminal = -1
@@ -50,7 +75,6 @@ class Starter:
         """Start a container's init. On failure everything is undone, then reported."""
         spec = request.spec
         try:
-            namespaces.check(spec.namespaces)
             self._open_streams()
             self._state_dir = spec.state_dir
             statefiles.forget_exit(spec.state_dir)
@@ -58,20 +82,10 @@ class Starter:
             if log is not None:
                 # It must be there when the daemon hears that the container runs.
                 os.close(os.open(log.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
-            ours, theirs = handshake.pair()
             self._cgroup = cgroup = open_cgroup(spec.cgroup_path) if spec.cgroup_path else None
             if usernamespace.own(spec):
-                usernamespace.enter_shared(spec)
-                usernamespace.set_oom_score_adj(spec.process)
-                usernamespace.give((self._child_ends or ())[1:], spec.uid_mappings, spec.gid_mappings)
-            if spec.namespaces.get("pid"):
-                # Counts for children only: we stay outside.
-                namespaces.join("pid", spec.namespaces["pid"])
-            pid, self._pidfd = _clone(namespaces.new_flags(spec.namespaces) | sc.CLONE_PARENT, cgroup)
-            if pid == 0:
-                init.main(spec, theirs, self._child_ends, cgroup, request.sent_ns)
-            theirs.close()
-            self._close_child_ends()
+                usernamespace.give(self._child_ends[1:], spec.uid_mappings, spec.gid_mappings)
+            pid, ours = self._await_birth()
             if request.announce:
                 handshake.send(self._control, Created(pid))
             if usernamespace.own(spec):
@@ -82,9 +96,7 @@ class Starter:
                 if "user" in spec.namespaces:
                     # With the rights of its own user namespace only, init cannot enter by itself.
                     cgroup.add(pid)
-            with contextlib.suppress(Unavailable):
-                # If init has failed already, its report waits to be read.
-                handshake.send(ours, Enter())
+            self._let_enter(ours)
             oom = cgroup.oom_fd() if cgroup is not None else None
             listener = statefiles.listen(spec.state_dir)
             start_time = statefiles.start_time_of(pid)
@@ -127,19 +139,10 @@ class Starter:
         """Start one more process in a container."""
         try:
             self._open_streams()
-            ours, theirs = handshake.pair()
-            target = setns.open_target(request)
-            cgroup = open_cgroup(request.cgroup_path) if request.cgroup_path else None
             if "user" in request.namespaces:
-                usernamespace.set_oom_score_adj(request.process)
-                usernamespace.give_like((self._child_ends or ())[1:], request.pid)
-            if "pid" in request.namespaces:
-                sc.setns(target, sc.CLONE_NEWPID)
-            pid, self._pidfd = _clone(sc.CLONE_PARENT, cgroup)
-            if pid == 0:
-                setns.main(request, target, theirs, self._child_ends, cgroup)
-            theirs.close()
-            self._close_child_ends()
+                usernamespace.give_like(self._child_ends[1:], request.pid)
+            pid, ours = self._await_birth()
+            self._let_enter(ours)
             start_time = statefiles.start_time_of(pid)
             stages, warnings = self._wait_for_execve(ours)
             self._hand_over(
@@ -171,10 +174,29 @@ class Starter:
             stdin = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._child_ends = (stdin, out_write, err_write)
 
-    def _close_child_ends(self) -> None:
-        for fd in self._child_ends or ():
+    def _await_birth(self) -> tuple[int, Socket]:
+        """Returns (pid, channel) of the process. Raises what the cradle reports."""
+        self._born = True
+        try:
+            message, fds = handshake.receive_from_init(self._cradle)
+        except EOFError:
+            raise SystemFailure("the process died before it was born") from None
+        match message:
+            case Born(pid):
+                # The number cannot have got another owner: only the monitor could reap it, and that waits for us.
+                self._pidfd = os.pidfd_open(pid)
+                return pid, _socket.socket(fileno=fds[0])
+            case Failure():
+                raise message.error()
+            case _:
+                raise SystemFailure(f"unexpected message from a cradle: {type(message).__name__}")
+
+    def _let_enter(self, ours: Socket) -> None:
+        """Let the process go on, with its streams. If it has failed already, its report waits to be read."""
+        with contextlib.suppress(Unavailable):
+            handshake.send(ours, Enter(), self._child_ends)
+        for fd in self._child_ends:
             os.close(fd)
-        self._child_ends = None
 
     def _wait_for_execve(self, ours: Socket) -> tuple[dict[str, int], tuple[str, ...]]:
         """Returns (stages, warnings) once execve succeeded. Raises what the child reports."""
@@ -217,7 +239,9 @@ class Starter:
         if begin.clients:
             # Ready at once: with somebody attached there will be something to do soon.
             epoll.modify(self._control.fileno(), select.EPOLLIN | select.EPOLLOUT)
-        memfd = handshake.write_begin(handshake.with_fds(begin, tuple(fds), len(self._outputs), places))
+        memfd = handshake.write_begin(
+            handshake.with_fds(begin, tuple(fds), len(self._outputs), places), self._cradle_pid
+        )
         # Nothing may fail from here on: the monitor would not know what it has.
         os.dup2(epoll.fileno(), self._wake, inheritable=False)
         os.dup2(memfd, self._tell, inheritable=False)
@@ -228,9 +252,12 @@ class Starter:
     def _undo(self, error: BaseException) -> None:
         """Nothing is to be left of a start that failed: no process, cgroup or socket. Then tell the daemon why."""
         failure = Failure.of(error, "start")
+        if not self._born:
+            with contextlib.suppress(PykerError, OSError):
+                self._await_birth()
         if self._pidfd >= 0:
             try:
-                sc.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+                sc.pidfd_send_signal(self._pidfd, _signal.SIGKILL)
             except OSError:
                 pass
             # The monitor reaps it; that it has ended is enough for the cgroup to be removed.
@@ -246,24 +273,6 @@ class Starter:
             handshake.send(self._control, failure)
         except PykerError:
             return
-
-
-def _clone(flags: int, cgroup: Cgroup | None) -> tuple[int, int]:
-    """``clone3``; where there is a version 2 hierarchy the child is born in its cgroup, which saves a slow move.
-
-    A kernel before Linux 5.7 cannot, and a cgroup whose processes made others below may refuse: then the child moves.
-    """
-    born_in = cgroup.birth_fd() if cgroup is not None else -1
-    if born_in < 0:
-        return sc.clone3(flags)
-    try:
-        return sc.clone3(flags, cgroup_fd=born_in)
-    except OSError as error:
-        if error.errno not in (errno.E2BIG, errno.EINVAL, errno.ENOSYS, errno.EBUSY, errno.EOPNOTSUPP):
-            raise
-        return sc.clone3(flags)
-    finally:
-        os.close(born_in)
 
 
 def _close_all_but(kept: set[int]) -> None:
@@ -283,27 +292,44 @@ def main(requests: Socket, tell: int, wake: int, errors_to: int) -> NoReturn:
 
     ``errors_to`` is the daemon's own log. Descriptors are shared with the monitor, as its ``main`` tells.
     """
+    cradle_pid = 0
     try:
+        cradle_channel, theirs = handshake.pair()
+        # A sibling, for the monitor to see off: it has work after we are gone.
+        cradle_pid = sc.fork(sc.CLONE_PARENT)
+        if cradle_pid == 0:
+            cradle.main(theirs, errors_to)
+        theirs.close()
         sc.set_title("pyker-starter")
+        # For those that answer aside: nobody waits for them.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)
         if not select.select([requests], [], [], 0)[0]:
             # Only while nobody waits: in a crowd of starts it would be one more thing to wait for.
-            rehearsal.start()
-        try:
-            raw, fds = handshake.receive_raw(requests)
-        except EOFError:
-            os.write(tell, DAEMON_GONE)
-            os._exit(0)
+            rehearsal.starter()
+        while True:
+            try:
+                raw, fds = handshake.receive_raw(requests)
+            except EOFError:
+                os.write(tell, DAEMON_GONE)
+                os._exit(0)
+            if not handshake.is_about_netns(raw):
+                break
+            netns.answer_aside(raw, fds, errors_to)
+        with contextlib.suppress(Unavailable):
+            # If it is gone, that will be seen where we wait for it.
+            handshake.send_raw(cradle_channel, raw, ())
         os.write(tell, TAKEN)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
         requests.close()
         request = handshake.decode_request(raw)
         control = _socket.socket(fileno=fds[0])
         match request:
             case Run():
-                Starter(control, fds[1:], tell, wake, request.spec.process).run_container(request)
+                process = request.spec.process
+                Starter(control, fds[1:], cradle_pid, cradle_channel, tell, wake, process).run_container(request)
             case Exec():
-                Starter(control, fds[1:], tell, wake, request.process).run_exec(request)
-            case _:
-                netns.answer(request, control)
+                process = request.process
+                Starter(control, fds[1:], cradle_pid, cradle_channel, tell, wake, process).run_exec(request)
     except Unavailable:
         # The daemon is gone, or the launcher: there is nobody to tell, and nothing of ours at fault.
         os._exit(1)

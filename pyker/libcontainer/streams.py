@@ -65,8 +65,8 @@ class Poller:
             self._poll.unregister(fd)
             self._first.discard(fd)
 
-    def run_once(self, timeout_s: float | None) -> None:
-        """Wait for readiness, or the time, and call back."""
+    def run_once(self, timeout_s: float | None) -> bool:
+        """Wait for readiness, or the time, and call back; returns whether there was anything."""
         ready = self._poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000)
         if len(ready) > 1:
             ready.sort(key=lambda each: each[0] not in self._first)
@@ -74,6 +74,7 @@ class Poller:
             callback = self._callbacks.get(fd)
             if callback is not None:
                 callback(events)
+        return bool(ready)
 
 
 class Client:

@@ -25,10 +25,13 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+CLONE_VM = 0x100
 CLONE_FILES = 0x400
 CLONE_PIDFD = 0x1000
 CLONE_VFORK = 0x4000
 CLONE_PARENT = 0x8000
+CLONE_PARENT_SETTID = 0x100000
+CLONE_INTO_CGROUP = 0x200000000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -158,7 +161,9 @@ _SIGCHLD = 17
 Path = str | bytes
 
 
-class _CloneArgs(ctypes.Structure):
+class CloneArguments(ctypes.Structure):
+    """struct clone_args of linux/sched.h."""
+
     _fields_ = [
         (name, c_uint64)
         for name in (
@@ -366,9 +371,9 @@ def clone3(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[i
     if flags & CLONE_PARENT:
         # A sibling gets the caller's own exit signal; to name one is an error.
         exit_signal = 0
-    args = _CloneArgs(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
+    args = CloneArguments(flags=flags | CLONE_PIDFD, pidfd=ctypes.addressof(pidfd), exit_signal=exit_signal)
     if cgroup_fd >= 0:
-        args.flags |= 0x200000000
+        args.flags |= CLONE_INTO_CGROUP
         args.cgroup = cgroup_fd
     pid = int(_syscall_clone3(_NR_CLONE3, _byref(args), 88))
     if pid < 0 and _get_errno() == errno.ENOSYS and cgroup_fd < 0:

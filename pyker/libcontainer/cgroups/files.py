@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 
 from pyker.errors import KernelError
 
 
 def write(directory: str, name: str, value: str) -> None:
     """Write ``value`` in one write(2), as the kernel wants it. Raises: KernelError, naming the file and the value."""
+    write_each(directory, name, (value,))
+
+
+def write_each(directory: str, name: str, values: Iterable[str]) -> None:
+    """Write several values to one file, a write(2) each, in order. Raises: KernelError, as ``write``."""
+    value = ""
     try:
         fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(fd, value.encode())
+            for value in values:
+                os.write(fd, value.encode())
         finally:
             os.close(fd)
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import select
 import time
@@ -130,9 +131,9 @@ class CgroupV1:
             maximum = str(resources.pids_limit) if resources.pids_limit > 0 else "max"
             files.write(self._directory("pids"), "pids.max", maximum)
         self._set_blkio(resources)
-        for rule in resources.devices:
-            name = "devices.allow" if rule.allow else "devices.deny"
-            files.write(self._directory("devices"), name, device_line(rule))
+        for allow, rules in itertools.groupby(resources.devices, key=lambda rule: rule.allow):
+            name = "devices.allow" if allow else "devices.deny"
+            files.write_each(self._directory("devices"), name, [device_line(rule) for rule in rules])
 
     def _set_memory(self, resources: Resources) -> None:
         limit, both = resources.memory_bytes, resources.memory_swap_bytes

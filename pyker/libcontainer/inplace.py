@@ -1,0 +1,73 @@
+"""A clone that takes over its caller's memory: for a process that was prepared for one child, and has no more to do.
+
+A Python process that forks has its page tables copied, and then every page that the child touches: two milliseconds for
+what an init does. Here nothing is copied: the child runs in the caller's memory, on the caller's stack, where the
+caller was, as after vfork(2). That is safe because the caller never runs on that stack again, which a few instructions
+of our own see to; where there are none for the machine, or the system allows no new code, callers fork.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+from typing import Any
+
+from pyker.libcontainer import syscalls as sc
+
+_CODE = {
+    "x86_64": bytes.fromhex(
+        "b8b3010000"  # mov $435, %eax: clone3
+        "0f05"  # syscall
+        "4885c0"  # test %rax, %rax
+        "7f01"  # jg 1f
+        "c3"  # ret: the child, or an error
+        "b822000000"  # 1: mov $34, %eax: pause
+        "0f05"  # syscall
+        "ebf7"  # jmp 1b
+    ),
+}.get(os.uname().machine, b"")
+
+
+_prepared: list[Any] = []
+
+
+def prepare() -> None:
+    """Lay the instructions where this process and its children will find them, if this machine allows it."""
+    if not _CODE or _prepared:
+        return
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    page.write(_CODE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    protect = ctypes.CDLL(None).mprotect
+    protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    if protect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) == 0:
+        # PYFUNCTYPE: the child must have the interpreter's lock, as its caller had.
+        function = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t)(address)
+        _prepared.extend((function, page))
+
+
+def clone(flags: int, *, cgroup_fd: int = -1) -> int:
+    """Returns in the child only: its pid, as the caller numbers it.
+
+    The caller sleeps in the kernel until the child has called execve or is gone, then in pause(2): somebody has to
+    kill it. It must have one thread. Raises OSError, ENOSYS if ``prepare`` could not; then nothing has happened.
+    Source: clone3(2) CLONE_VM, CLONE_VFORK, CLONE_PARENT_SETTID.
+    """
+    if not _prepared:
+        raise OSError(errno.ENOSYS, f"clone3: {os.strerror(errno.ENOSYS)}")
+    pid = ctypes.c_int(0)
+    arguments = sc.CloneArguments(
+        flags=flags | sc.CLONE_VM | sc.CLONE_VFORK | sc.CLONE_PARENT_SETTID,
+        parent_tid=ctypes.addressof(pid),
+        # A sibling gets the caller's own exit signal; to name one is an error.
+        exit_signal=0 if flags & sc.CLONE_PARENT else 17,
+    )
+    if cgroup_fd >= 0:
+        arguments.flags |= sc.CLONE_INTO_CGROUP
+        arguments.cgroup = cgroup_fd
+    result = int(_prepared[0](ctypes.byref(arguments), ctypes.sizeof(arguments)))
+    if result < 0:
+        raise OSError(-result, f"clone3: {os.strerror(-result)}")
+    return pid.value

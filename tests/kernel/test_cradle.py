@@ -1,0 +1,159 @@
+"""The processes of a start: the spare monitor, its starter and its cradle; what each leaves, and who waits for whom."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.containerbench import Bench, alive, bench, children_of, eventually
+
+pytestmark = pytest.mark.requires("root", "overlay", "busybox")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Bench]:
+    with bench(tmp_path) as made:
+        yield made
+
+
+def name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def spare_of(own: Bench) -> int:
+    """The monitor that waits, once its helpers wait too."""
+
+    def spares() -> list[int]:
+        return [child for child in children_of(own.launcher.pid) if name_of(child) == "pyker-launcher"]
+
+    def ready() -> bool:
+        found = spares()
+        return len(found) == 1 and sorted(map(name_of, children_of(found[0]))) == ["pyker-cradle", "pyker-starter"]
+
+    eventually(ready, "a spare monitor with a starter and a cradle")
+    return spares()[0]
+
+
+def test_after_a_start_the_monitor_has_no_child_but_init(own: Bench) -> None:
+    process, _ = own.start(own.spec("sleep", "60"))
+    monitor = own.monitor_of(process)
+    eventually(lambda: children_of(monitor) == [process.pid], "the end of starter and cradle")
+
+
+def test_a_talkative_process_does_not_keep_them(own: Bench) -> None:
+    process, _ = own.start(own.spec("sh", "-c", "while :; do echo x; usleep 2000; done"))
+    monitor = own.monitor_of(process)
+    eventually(lambda: len(children_of(monitor)) == 1, "the end of starter and cradle")
+
+
+def test_a_start_that_failed_leaves_none_of_them(own: Bench) -> None:
+    spare = spare_of(own)
+    helpers = children_of(spare)
+    with pytest.raises(Exception, match="executable file not found"):
+        own.start(own.spec("nonesuch"))
+    eventually(lambda: not any(map(alive, [spare, *helpers])), "the end of the monitor and its helpers")
+
+
+def test_a_cradle_dies_with_its_monitor(own: Bench) -> None:
+    spare = spare_of(own)
+    helpers = children_of(spare)
+    os.kill(spare, signal.SIGKILL)
+    cradles = [pid for pid in helpers if name_of(pid) == "pyker-cradle"]
+    eventually(lambda: not any(map(alive, cradles)), "the end of the cradle")
+    for pid in helpers:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+    assert spare_of(own) != spare
+    assert own.run("echo", "on").lines == ["on"]
+
+
+def test_a_request_that_waits_is_served_while_another_start_hangs(own: Bench) -> None:
+    spec = own.spec("true")
+    # The starter opens the log for writing, and a pipe has no end until somebody reads.
+    os.mkfifo(spec.log.path)
+    spare_of(own)
+    with ThreadPoolExecutor(2) as threads:
+        hanging = threads.submit(own.start, spec)
+        quick = threads.submit(own.run, "echo", "quick")
+        done, _ = wait([quick, hanging], timeout=15, return_when=FIRST_COMPLETED)
+        # Only now may the first one go on.
+        reader = os.open(spec.log.path, os.O_RDONLY)
+        hanging.result()
+        os.close(reader)
+        assert quick.result().lines == ["quick"]
+    assert done == {quick}
+
+
+def test_a_request_about_a_network_namespace_takes_no_spare(own: Bench, tmp_path: Path) -> None:
+    spare = spare_of(own)
+    for number in range(3):
+        os.close(own.launcher.new_netns(str(tmp_path / f"ns{number}")))
+        own.launcher.remove_netns(str(tmp_path / f"ns{number}"))
+    assert spare_of(own) == spare
+    host = os.readlink("/proc/self/ns/net")
+    assert {os.readlink(f"/proc/{pid}/ns/net") for pid in (spare, *children_of(spare))} == {host}
+
+
+IN_PLACE = """
+import os, sys
+from pyker.libcontainer import inplace
+inplace.prepare()
+mine = os.getpid()
+pid = inplace.clone(0)
+os.write(1, f"{mine} {pid} {os.getpid()} {os.getppid()}\\n".encode())
+os.execv("/bin/sleep", ["sleep", "60"])
+"""
+
+
+def test_a_clone_in_place_goes_on_alone() -> None:
+    with subprocess.Popen([sys.executable, "-c", IN_PLACE], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout is not None
+        mine, pid, own_pid, parent = map(int, caller.stdout.readline().split())
+        try:
+            assert (mine, pid, parent) == (caller.pid, own_pid, caller.pid)
+            eventually(lambda: name_of(pid) == "sleep", "execve")
+            assert children_of(caller.pid) == [pid]
+            # After execve in the child the caller sleeps in a system call of its own, pause(2), and runs no Python.
+            eventually(lambda: Path(f"/proc/{mine}/syscall").read_text().startswith("34 "), "pause")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            caller.kill()
+
+
+# prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), Linux 6.3: it outlasts fork and execve.
+WITHOUT_NEW_CODE = """
+import ctypes, sys
+from pathlib import Path
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0) != 0:
+    sys.exit(75)
+from pyker.libcontainer import inplace
+from tests.kernel.containerbench import bench
+inplace.prepare()
+try:
+    inplace.clone(0)
+except OSError as error:
+    print(error.errno)
+with bench(Path(sys.argv[1])) as own:
+    process, _ = own.start(own.spec("sleep", "60"))
+    print(own.exec(process, "echo", "inside").lines)
+    print(own.run("sh", "-c", "echo $$; exit 3").record.exit_code)
+"""
+
+
+def test_where_no_memory_may_become_code_processes_fork(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_NEW_CODE, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 75:
+        pytest.skip("needs Linux 6.3 (PR_SET_MDWE)")
+    assert done.stdout.split("\n") == ["38", "['inside']", "3", ""], done.stderr
