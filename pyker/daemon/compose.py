@@ -28,6 +28,7 @@ from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
 from pyker.daemon.files import FileHandlers
 from pyker.daemon.graphstore import GraphStore
+from pyker.daemon.imagearchives import ArchiveHandlers
 from pyker.daemon.images import ImageHandlers
 from pyker.daemon.lifecycle import LifecycleHandlers
 from pyker.daemon.listing import ListingHandlers
@@ -310,6 +311,9 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.PushLayer, transfer.push_layer)
     engine.register(image_jobs.SearchImages, transfer.search)
     engine.register(system_jobs.Auth, transfer.auth)
+    archives = ArchiveHandlers(graph, os.path.join(options.data_root, "tmp"), parts.bus.publish)
+    engine.register(image_jobs.SaveImages, archives.save)
+    engine.register(image_jobs.LoadImages, archives.load)
     engine.register(image_jobs.InspectDistribution, DistributionHandlers(client).inspect)
     images = ImageHandlers(graph, parts.store.all, parts.bus.publish)
     engine.register(image_jobs.ListImages, images.list)

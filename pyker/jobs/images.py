@@ -247,3 +247,23 @@ class InspectDistribution(Job[DistributionView]):
     secret: ClassVar[frozenset[str]] = frozenset({"auth"})
     image: str
     auth: RegistryAuth = RegistryAuth()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SaveImages(Job[None]):
+    """Write images as one tar to ``ctx.stdio.stdout``. ``images`` are references or IDs; see ``daemon.imagesave``."""
+
+    name: ClassVar[str] = "image_export"
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadImages(Job[None]):
+    """Make the images of the archive in ``ctx.stdio.stdin()``; what came is told by ``ctx.emit``.
+
+    ``platform`` chooses from an index in it, the host's unless given; ``quiet`` tells nothing of layers.
+    """
+
+    name: ClassVar[str] = "load"
+    quiet: bool = True
+    platform: str = ""

@@ -177,8 +177,13 @@ class Call:
 
     # Answers that are streams.
 
-    def stream_progress(self, job: Job[Any], at_end: Callable[[Any], Progress | None] | None = None) -> Reply:
-        """Run a job whose progress is the answer. An error before the first step is an HTTP error, later a record."""
+    def stream_progress(
+        self, job: Job[Any], at_end: Callable[[Any], Progress | None] | None = None, *, fails_in_stream: bool = False
+    ) -> Reply:
+        """Run a job whose progress is the answer. An error before the first step is an HTTP error, later a record.
+
+        ``fails_in_stream``: every error is a record, since the body has been read by then.
+        """
         teller = ProgressTeller(self)
         try:
             result = self.run(job, listener=teller.tell)
@@ -189,7 +194,7 @@ class Call:
             if not self.stdio.begun:
                 raise
         except PykerError as error:
-            if not self.stdio.begun:
+            if not self.stdio.begun and not fails_in_stream:
                 raise
             teller.tell(Progress(error=error.message))
         except Exception as error:

@@ -17,7 +17,7 @@ import pytest
 
 from pyker.client import catalogue
 from tests.support.cli import environment, in_our_name, run_client
-from tests.support.fake_daemon import FakeDaemon, Reply, answer, refusal
+from tests.support.fake_daemon import FakeDaemon, Reply, Request, answer, refusal
 
 stock_cli = pytest.mark.requires("docker-cli-28")
 CREATED = 1_700_000_000
@@ -198,12 +198,20 @@ VOLUMES = [
 ]
 
 
+def archive(request: Request) -> Reply:
+    """What save gets."""
+    if "nosuch" in str(request.query):
+        return refusal(404, "No such image: nosuch")
+    return Reply(200, b"archive")
+
+
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon]:
     with FakeDaemon(str(tmp_path_factory.mktemp("d") / "s"), api_version="1.45") as fake:
         fake.on("GET", "/containers/json", answer(CONTAINERS))
         fake.on("GET", "/images/json", answer(IMAGES))
         fake.on("GET", "/networks", answer(NETWORKS))
+        fake.on("GET", "/images/get", archive)
         fake.on("GET", "/volumes", answer({"Volumes": VOLUMES, "Warnings": None}))
         fake.on("GET", "/volumes/v1", answer(VOLUMES[0]))
         fake.on("POST", "/volumes/create", answer(VOLUMES[0], status=201))
@@ -281,6 +289,15 @@ network ls --no-trunc
 network ls --format json
 network ls --format '{{.Name}} {{.Driver}} {{.Labels}} {{.IPv6}} {{.Internal}} {{.CreatedAt}}'
 network ls -f driver=bridge
+save
+save bb:1
+save bb:1 other
+save -o /nonexistent/x bb:1
+save -o /tmp bb:1
+save nosuch
+image save bb:1
+load -i /nonexistent/x
+load x
 volume ls
 volume list -q
 volume ls --format json

@@ -10,7 +10,7 @@ import pytest
 
 from pyker.container.record import Container, State
 from pyker.engine.job import JobContext
-from pyker.errors import NotFound
+from pyker.errors import Corrupt, NotFound
 from pyker.jobs.containers import (
     AttachContainer,
     ContainerCreated,
@@ -48,11 +48,13 @@ from pyker.jobs.images import (
     InspectDistribution,
     InspectImage,
     ListImages,
+    LoadImages,
     Pull,
     Push,
     RegistryAuth,
     RemovedImage,
     RemoveImage,
+    SaveImages,
     TagImage,
 )
 from pyker.jobs.networks import CreateNetwork, InspectNetwork, ListNetworks, NetworkView, RemoveNetwork
@@ -60,6 +62,7 @@ from pyker.jobs.system import Auth, AuthResult, Info, ListJobs, StreamEvents, Sy
 from pyker.jobs.volumes import InspectVolume
 from pyker.networkdriver.base import IpamPool, Network
 from pyker.types.config import ContainerConfig, HostConfig
+from pyker.types.events import Progress
 from tests.support.api import Api
 
 ID = "ab" * 32
@@ -485,6 +488,41 @@ def test_history_and_removal(api: Api) -> None:
 # Networks, system, jobs, and what isn't there.
 
 
+def test_save_and_load(api: Api) -> None:
+    seen: list[SaveImages | LoadImages] = []
+
+    def save(job: SaveImages, ctx: JobContext) -> None:
+        seen.append(job)
+        if job.images == ("nosuch",):
+            raise NotFound("No such image: nosuch")
+        ctx.stdio.stdout("application/x-tar")(b"archive")
+
+    def load(job: LoadImages, ctx: JobContext) -> None:
+        seen.append(job)
+        if ctx.stdio.stdin().read(100) != b"archive":
+            raise Corrupt("no archive")
+        ctx.emit(Progress(stream="Loaded image: a:1\n"))
+
+    api.on(SaveImages, save)
+    api.on(LoadImages, load)
+    for path in ("/images/get?names=a:1&names=b", "/images/127.0.0.1:5000/a:1/get"):
+        answer = api.request("GET", path)
+        assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"archive", "application/x-tar")
+    assert api.request("GET", "/images/nosuch/get").status == 404
+    tar = {"Content_Type": "application/x-tar"}
+    answer = api.request("POST", "/images/load?quiet=0", b"archive", **tar)
+    assert (answer.status, answer.body) == (200, b'{"stream":"Loaded image: a:1\\n"}\r\n')
+    answer = api.request("POST", "/images/load", b"other", **tar)
+    assert (answer.status, json.loads(answer.body)["error"]) == (200, "no archive")
+    assert seen == [
+        SaveImages(images=("a:1", "b")),
+        SaveImages(images=("127.0.0.1:5000/a:1",)),
+        SaveImages(images=("nosuch",)),
+        LoadImages(quiet=False),
+        LoadImages(quiet=True),
+    ]
+
+
 def test_distribution(api: Api) -> None:
     platforms = (ImagePlatform(os="linux", architecture="arm64", variant="v8"), ImagePlatform(os="linux"))
     view = DistributionView(media_type="a/b", digest="sha256:1", size=7, platforms=platforms)  # type: ignore[arg-type]
@@ -591,9 +629,6 @@ def test_inspect_of_an_unknown_name_falls_through_every_kind(api: Api) -> None:
     [
         "POST /build",
         "POST /commit",
-        "GET /images/get?names=x",
-        "GET /images/a/b/get",
-        "POST /images/load",
     ],
 )
 def test_what_is_not_there_yet_says_so(api: Api, request_line: str) -> None:

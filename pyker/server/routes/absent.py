@@ -30,9 +30,6 @@ _ENDPOINTS = (
     ("POST", "/build", "build"),
     ("POST", "/build/cancel", "build"),
     ("POST", "/grpc", "build with BuildKit"),
-    ("GET", "/images/get", "save"),
-    ("GET", "/images/{name:.*}/get", "save"),
-    ("POST", "/images/load", "load"),
     ("GET", "/plugins/privileges", "plugin install"),
     ("POST", "/plugins/{name:.*}", "plugins"),
 )

@@ -10,16 +10,18 @@ from pyker.jobs.images import (
     InspectDistribution,
     InspectImage,
     ListImages,
+    LoadImages,
     PruneImages,
     Pull,
     Push,
     RemoveImage,
+    SaveImages,
     SearchImages,
     TagImage,
 )
 from pyker.server.call import Call
 from pyker.server.render import images as render
-from pyker.server.reply import Reply, json_reply
+from pyker.server.reply import STREAMED, Reply, json_reply
 from pyker.server.router import Route
 from pyker.types.events import Progress
 
@@ -102,6 +104,22 @@ def search(call: Call) -> Reply:
     return json_reply([render.search_result(found) for found in call.run(job)])
 
 
+def save(call: Call) -> Reply:
+    """``GET /images/get``, and for one image ``GET /images/{name}/get``."""
+    call.run(SaveImages(images=(call["name"],)))
+    return STREAMED
+
+
+def save_several(call: Call) -> Reply:
+    call.run(SaveImages(images=tuple(call.query.get("names", ()))))
+    return STREAMED
+
+
+def load(call: Call) -> Reply:
+    job = LoadImages(quiet=call.flag("quiet", True), platform=call.text("platform"))
+    return call.stream_progress(job, fails_in_stream=True)
+
+
 def distribution(call: Call) -> Reply:
     """``GET /distribution/{name}/json``: what a registry has, without a pull."""
     return json_reply(render.distribution(call.run(InspectDistribution(image=call["name"], auth=call.registry_auth()))))
@@ -112,6 +130,9 @@ ROUTES = [
     Route("GET", "/images/search", search, ends_with_client=True),
     Route("POST", "/images/create", create, ends_with_client=True),
     Route("POST", "/images/prune", prune),
+    Route("GET", "/images/get", save_several, ends_with_client=True),
+    Route("POST", "/images/load", load, ends_with_client=True),
+    Route("GET", "/images/{name:.*}/get", save, ends_with_client=True),
     Route("GET", "/images/{name:.*}/json", inspect),
     Route("GET", "/images/{name:.*}/history", history),
     Route("POST", "/images/{name:.*}/push", push, ends_with_client=True),

@@ -1,0 +1,101 @@
+"""``pyker save`` and ``pyker load``. Source: Docker API GET /images/get, POST /images/load."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyker.client.command import Command
+from pyker.client.failure import Failure
+from pyker.client.flags import Flag
+from pyker.client.transport import quote_query
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from pyker.client.flags import Options
+    from pyker.client.surroundings import Surroundings
+    from pyker.client.transport import Response
+
+
+def _save(around: Surroundings, options: Options) -> int:
+    path = options.text("output")
+    if not path and os.isatty(1):
+        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+    if path:
+        _check_place(path)
+    query = "&".join(f"names={quote_query(name)}" for name in options.arguments)
+    response = around.client.open("GET", f"/images/get?{query}")
+    if not path:
+        around.flush()
+        _copy(response, sys.stdout.buffer)
+        return 0
+    # Under its own name only when it is whole.
+    part = f"{path}.{os.getpid()}.part"
+    try:
+        with open(part, "xb") as file:
+            _copy(response, file)
+        os.replace(part, path)
+    except OSError as error:
+        raise Failure(f"failed to save image: {(error.strerror or str(error)).lower()}: {path}") from error
+    finally:
+        if os.path.lexists(part):
+            os.unlink(part)
+    return 0
+
+
+def _check_place(path: str) -> None:
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise Failure(f"failed to save image: invalid output path: stat {folder}: no such file or directory")
+    if os.path.isdir(path):
+        raise Failure("failed to save image: cannot write to a directory")
+
+
+def _copy(response: Response, to: BinaryIO) -> None:
+    while data := response.read_some():
+        to.write(data)
+    to.flush()
+
+
+def _load(around: Surroundings, options: Options) -> int:
+    from pyker.client.progress import show_progress
+
+    quiet = options.on("quiet") or not os.isatty(1)
+    query = {"quiet": "1" if quiet else "0"}
+    path = options.text("input")
+    if path:
+        try:
+            source: BinaryIO = open(path, "rb")  # noqa: SIM115
+        except OSError as error:
+            raise Failure(f"open {path}: {(error.strerror or '').lower()}") from error
+    elif os.isatty(0):
+        raise Failure("requested load from stdin, but stdin is empty")
+    else:
+        source = sys.stdin.buffer
+    with source:
+        response = around.client.upload("/images/load", query, source, changes=[])
+    show_progress(response, quiet=False, descriptor=1)
+    return 0
+
+
+COMMANDS = {
+    "save": Command(
+        _save,
+        "IMAGE [IMAGE...]",
+        flags=(Flag("output", "string", "File to write, in place of stdout", short="o"),),
+        least=1,
+        aliases=("image save", "save"),
+    ),
+    "load": Command(
+        _load,
+        "",
+        flags=(
+            Flag("input", "string", "File to read, in place of stdin", short="i"),
+            Flag("quiet", "bool", "Tell nothing of layers", short="q"),
+        ),
+        most=0,
+        aliases=("image load", "load"),
+    ),
+}
