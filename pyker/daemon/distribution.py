@@ -73,7 +73,7 @@ def _platforms(repository: Repository, found: Manifest | Index) -> tuple[ImagePl
     body = repository.blob(found.config, CONFIG_MAX_BYTES, "image config")
     try:
         config = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or not config.get("architecture"):
         # What is no image, such as a chart, has no platform.

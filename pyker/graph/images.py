@@ -55,7 +55,7 @@ def parse(raw: bytes, parent: ImageId | None = None) -> Image:
         rootfs = config["rootfs"]
         diff_ids = tuple(DiffId(diff_id) for diff_id in rootfs.get("diff_ids") or ())
         valid = rootfs.get("type", "layers") == "layers" and all(_DIGEST.fullmatch(d) for d in diff_ids)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidParameter("the image configuration is not valid JSON with a rootfs") from error
     if not valid:
         raise InvalidParameter("the image configuration names its layers in a way that is not known")
