@@ -41,7 +41,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         default=20_000,
         metavar="N",
-        help="characters of a log to keep, its end (default: 20000)",
+        help="characters of each log to keep, half from its end (default: 20000)",
     )
     return parser.parse_args(argv)
 
@@ -59,14 +59,16 @@ def _files(given: list[Path]) -> list[Path]:
 
 
 def trimmed(run: Run, limit: int) -> Run:
-    """The run with no more than the last ``limit`` characters of its log and of its reason."""
-    return dataclasses.replace(run, log=_end(run.log, limit), reason=_end(run.reason, limit))
+    """The run with no more than ``limit`` characters of its log and of its reason."""
+    return dataclasses.replace(run, log=_cut(run.log, limit), reason=_cut(run.reason, limit))
 
 
-def _end(text: str, limit: int) -> str:
+def _cut(text: str, limit: int) -> str:
+    """The beginning, where a failure says what it is, and the end."""
     if len(text) <= limit:
         return text
-    return f"[{len(text) - limit:,} characters left out]\n{text[len(text) - limit :]}"
+    half = limit // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half:,} characters left out]\n{text[len(text) - half :]}"
 
 
 def collect(files: Sequence[Path], log_limit: int) -> Report:
@@ -91,7 +93,7 @@ def collect(files: Sequence[Path], log_limit: int) -> Report:
 def write(report: Report, folder: Path) -> Path:
     """Write the three files; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(as_json(report), indent=1) + "\n", "utf-8")
+    (folder / "results.json").write_text(json.dumps(as_json(report), indent=0) + "\n", "utf-8")
     (folder / "report.md").write_text(markdown.render(report), "utf-8")
     target = folder / "report.html"
     target.write_text(page.render(report), "utf-8")

@@ -67,7 +67,7 @@ def _totals(report: Report) -> str:
         rows.append(
             [
                 escape(column.label),
-                f"**{totals.met}** of {len(report.claims)}",
+                f"**{totals.met}** of {words.tried(report, totals)}",
                 *(
                     str(claims.get(state, 0))
                     for state in ("fail", "pending", "differs", "skip", "not run", "no test", "n/a")
@@ -75,7 +75,7 @@ def _totals(report: Report) -> str:
                 *(str(tests.get(state, 0)) for state in ("pass", "fail", "pending", "differs", "skip")),
             ]
         )
-    head = ["", "claims met", "fail", "pending", "differs", "skip", "not run", "no test", "n/a"]
+    head = ["", "claims", "fail", "pending", "differs", "skip", "not run", "no test", "n/a"]
     return table([*head, "tests passed", "failed", "pending", "differ", "skipped"], rows) if rows else ""
 
 

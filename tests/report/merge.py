@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -162,20 +163,12 @@ def as_json(report: Report) -> dict[str, object]:
     """``results.json``: the merged runs, from which the same report can be made again, and the cells and totals."""
     by_environment: dict[str, list[dict[str, object]]] = {each.name: [] for each in report.environments}
     for run in report.runs:
-        by_environment[run.environment].append(
-            {
-                "test": run.test,
-                "parameters": run.parameters,
-                "level": run.level,
-                "engine": run.engine,
-                "claims": list(run.claims),
-                "outcome": run.outcome,
-                "reason": run.reason,
-                "log": run.log,
-                "seconds": run.seconds,
-                "only": run.only,
-            }
-        )
+        row = {
+            key: value
+            for key, value in dataclasses.asdict(run).items()
+            if value not in ("", ()) and key != "environment"
+        }
+        by_environment[run.environment].append(row)
     return {
         "date": report.date,
         "columns": [

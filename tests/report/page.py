@@ -123,7 +123,7 @@ def _card(report: Report, number: int) -> Html:
     return h(
         "li",
         h("h2", engine_name(column.engine), " ", h("small", where)),
-        h("p", h("strong", f"{totals.met:,}"), f" of {len(report.claims):,} claims met", class_="met"),
+        h("p", h("strong", f"{totals.met:,}"), f" of {words.tried(report, totals)}", class_="met"),
         _bar(totals),
         h("p", _states(totals.claims), class_="states"),
         h(

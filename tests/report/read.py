@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.report.model import STATE_OF, Claim, Environment, Run, slug
 from tests.support import claims as support
 
-_KEYS = ("test", "level", "engine", "outcome")
+_KEYS = ("test", "level", "outcome")
 # Terminal colours, and control characters that no page can show; tabs and line ends stay.
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # Where pytest keeps a test's files. Which machine and which run it was says nothing to a reader.
@@ -58,14 +58,14 @@ def _run(run: object, environment: str, place: str) -> Run:
     if run["outcome"] not in STATE_OF:
         raise ReportError(f"{place}: outcome {run['outcome']!r} is none of {', '.join(STATE_OF)}")
     claims = run.get("claims", [])
-    if not isinstance(claims, list):
+    if not isinstance(claims, list | tuple):
         raise ReportError(f"{place}: claims: expected a list, not {type(claims).__name__}")
     seconds = run.get("seconds", 0.0)
     if not isinstance(seconds, int | float):
         raise ReportError(f"{place}: seconds: expected a number, not {type(seconds).__name__}")
     return Run(
         environment=environment,
-        engine=_text(run["engine"]),
+        engine=_text(run.get("engine")),
         level=_text(run["level"]),
         test=_text(run["test"]),
         parameters=_text(run.get("parameters")),
@@ -147,7 +147,7 @@ def _strings(nodes: Iterable[ast.expr]) -> Iterable[str]:
 
 
 def guests(path: Path) -> list[str]:
-    """The lab's guests, in the order of its table."""
+    """The lab's guests and pairs of guests, in the order of its table."""
     try:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -157,4 +157,5 @@ def guests(path: Path) -> list[str]:
     rows = document.get("guests") if isinstance(document, dict) else document
     if not isinstance(rows, list):
         raise ReportError(f"{path}: expected a list of guests")
-    return [str(row["name"]) for row in rows if isinstance(row, dict) and "name" in row]
+    pairs = document.get("pairs", []) if isinstance(document, dict) else []
+    return [str(row["name"]) for row in [*rows, *pairs] if isinstance(row, dict) and "name" in row]

@@ -13,6 +13,7 @@ from tests.report.model import (
     Environment,
     Report,
     Run,
+    Totals,
     column_of,
     engine_name,
     in_matrix,
@@ -70,6 +71,13 @@ def lead(report: Report) -> str:
 def listed(names: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def tried(report: Report, totals: Totals) -> str:
+    """What a column's claims are counted against: all, or those that were tried where that is the smaller part."""
+    if totals.claims.get("not run", 0) > len(report.claims) / 2:
+        return f"{totals.judged:,} claims tried here met"
+    return f"{len(report.claims):,} claims met"
 
 
 @dataclass(frozen=True, slots=True)

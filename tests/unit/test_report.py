@@ -362,7 +362,7 @@ def test_the_merged_results_make_the_same_report(tmp_path: Path) -> None:
         ("[]", 'an object with "environment" and "runs"'),
         ('{"runs": []}', 'an object with "environment" and "runs"'),
         ('{"environment": {}, "runs": [3]}', "runs[0]: expected an object, not int"),
-        ('{"environment": {}, "runs": [{"test": "a"}]}', "runs[0]: lacks level, engine, outcome"),
+        ('{"environment": {}, "runs": [{"test": "a"}]}', "runs[0]: lacks level, outcome"),
         (json.dumps(document(run("a", "odd"))), "outcome 'odd' is none of"),
         (json.dumps(document(run("a", claims="a"))), "runs[0]: claims: expected a list"),
         (json.dumps(document(run("a", seconds="long"))), "runs[0]: seconds: expected a number"),
@@ -401,11 +401,16 @@ def test_strict_fails_when_a_cell_does(
     assert str(tmp_path / "out" / "report.html") in capsys.readouterr().out
 
 
-def test_long_logs_keep_their_end(tmp_path: Path) -> None:
+def test_long_logs_keep_their_beginning_and_end(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(document(run("t.py::a", log="x" * 99 + "end", claims=["client-tcp"]))), "utf-8")
     made = command.collect([path], 10)
-    assert made.runs[0].log == "[92 characters left out]\nxxxxxxxend"
+    assert made.runs[0].log == "xxxxx\n[92 characters left out]\nxxend"
+
+
+def test_guests_come_in_the_order_of_the_labs_table() -> None:
+    names = read.guests(Path(__file__).parents[2] / "lab" / "machines.json")
+    assert names.index("5.10-v1") < names.index("7.2-v2") < names.index("two-nodes")
 
 
 def test_claims_are_found_in_the_source_of_tests(tmp_path: Path) -> None:
