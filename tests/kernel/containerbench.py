@@ -62,7 +62,7 @@ DEFAULT_CAPS = Capabilities(
     bounding=capabilities.DEFAULT, effective=capabilities.DEFAULT, permitted=capabilities.DEFAULT
 )
 ROOTLESS_PATH = "PATH=/bin"
-WAIT_S = 15.0
+WAIT_S = 60.0
 
 
 @dataclass
