@@ -125,7 +125,7 @@ def test_create_takes_the_body_apart(api: Api) -> None:
     seen = api.record(CreateContainer, ContainerCreated(id=ID))  # type: ignore[arg-type]
     answer = api.request(
         "POST",
-        "/v1.41/containers/create?name=web&platform=linux/amd64",
+        "/v1.44/containers/create?name=web&platform=linux/amd64",
         {
             "Image": "bb:1",
             "Cmd": "one word",
