@@ -44,7 +44,11 @@ def _running(engine: Engine, name: str, *command: str, **body: object) -> tuple[
     exec_id = _made(engine, name, *command, **body)
     assert engine.request("POST", f"/exec/{exec_id}/start", {"Detach": True}).status == 200
     wait_until(lambda: get(engine, f"/exec/{exec_id}/json")["Pid"] != 0, what="a pid")
-    return exec_id, int(get(engine, f"/exec/{exec_id}/json")["Pid"])
+    pid = int(get(engine, f"/exec/{exec_id}/json")["Pid"])
+    # Until then it is a runtime that is about to become the command.
+    line = b"".join(word.encode() + b"\0" for word in command)
+    wait_until(lambda: Path(f"/proc/{pid}/cmdline").read_bytes() == line, what="the command")
+    return exec_id, pid
 
 
 def _status(pid: int) -> dict[str, list[str]]:
@@ -142,7 +146,7 @@ class TestStreams:
             # Old reference engines tell of it in the stream.
             rest = stream.rest()
             assert rest == b"" or rest.endswith(b"read escape sequence\r\n")
-        assert get(engine, f"/exec/{exec_id}/json")["Running"] is True
+        assert engine.state(name)["Running"] is True
 
     def test_one_who_leaves_leaves_it_running(self, engine: Engine, busybox: str, name: str) -> None:
         run(engine, busybox, name)

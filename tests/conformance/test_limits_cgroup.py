@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.cgroups import cgroup
 from tests.support.containers import create, events, finished, run, wait
-from tests.support.engines import Engine
+from tests.support.engines import Engine, remove_cgroups
 from tests.support.sandbox import wait_until
 
 pytestmark = pytest.mark.claim("rule-resources")
@@ -93,8 +93,13 @@ def test_the_groups_are_below_the_engines_parent(engine: Engine, busybox: str, n
 
 def test_a_parent_of_ones_own(engine: Engine, busybox: str, name: str) -> None:
     parent = f"{engine.cgroup_parent}/own-{name}"
-    folder = cgroup(run(engine, busybox, name, HostConfig={"CgroupParent": parent}), "pids")
-    assert str(folder).endswith(f"{parent}/{engine.inspect(name)['Id']}")
+    try:
+        folder = cgroup(run(engine, busybox, name, HostConfig={"CgroupParent": parent}), "pids")
+        assert str(folder).endswith(f"{parent}/{engine.inspect(name)['Id']}")
+    finally:
+        engine.request("DELETE", f"/containers/{name}?force=1")
+        # The container's cgroup goes with it; the parent belongs to who named it.
+        remove_cgroups(parent)
 
 
 def test_the_command_and_its_children_are_inside(engine: Engine, busybox: str, name: str) -> None:
