@@ -19,7 +19,9 @@ _KEYS = ("test", "level", "outcome")
 # Terminal colours, and control characters that no page can show; tabs and line ends stay.
 _NOISE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # Where pytest keeps a test's files. Which machine and which run it was says nothing to a reader.
-_TEMPORARY = re.compile(r"/\S*?/pytest-of-[^/\s]+/pytest-\d+/")
+_TEMPORARY = re.compile(r"/\S*?/pytest-of-[^/\s]+/pytest-\d+/|/tmp/pytest/")
+# The line that pytest-xdist puts before a failure.
+_WORKER = re.compile(r"^\[gw\d+\] \w+ -- Python \S+ \S+\n*", re.MULTILINE)
 
 
 class ReportError(Exception):
@@ -86,7 +88,7 @@ def _text(value: object) -> str:
     elif isinstance(value, dict):
         value = ", ".join(f"{_text(key)}={_text(item)}" for key, item in value.items())
     text = _NOISE.sub("", str(value)).replace("\r\n", "\n").encode(errors="replace").decode()
-    return _TEMPORARY.sub("tmp/", text.replace(f"{support.TREE}/", ""))
+    return _TEMPORARY.sub("tmp/", _WORKER.sub("", text).replace(f"{support.TREE}/", ""))
 
 
 def lists() -> tuple[list[Claim], list[support.Pending], list[support.Difference]]:

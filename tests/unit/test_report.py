@@ -320,7 +320,8 @@ def test_terminal_codes_are_left_out(tmp_path: Path) -> None:
 
 
 def test_paths_of_the_machine_are_left_out(tmp_path: Path) -> None:
-    log = f"{Path(__file__).resolve()}:3: in /var/tmp/pytest-of-me/pytest-12/popen-gw0/test_x0/a.tar and /etc/passwd"
+    log = "[gw1] linux -- Python 3.11.2 /home/me/.venv/bin/python\n\n"
+    log += f"{Path(__file__).resolve()}:3: in /var/tmp/pytest-of-me/pytest-12/popen-gw0/test_x0/a.tar and /etc/passwd"
     made = report(tmp_path, document(run("t.py::a", claims=["a"], log=log)), claims=(claim("a"),))
     assert made.runs[0].log == "tests/unit/test_report.py:3: in tmp/popen-gw0/test_x0/a.tar and /etc/passwd"
 
