@@ -6,9 +6,11 @@ descriptor of the new root). Nothing is seen by the host.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 
 from pyker.errors import InvalidParameter, KernelError
 from pyker.libcontainer import mounts
@@ -35,8 +37,31 @@ def isolate(propagation: str, state_dir: str) -> None:
         raise InvalidParameter(f"invalid propagation {propagation!r}")
     if propagation in ("shared", "rshared"):
         sc.mount("", _mount_point_of(state_dir), "", sc.MS_PRIVATE)
-    else:
+        return
+    try:
         sc.mount("", "/", "", sc.MS_SLAVE | sc.MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        with _out_of_chroot() as back:
+            sc.mount("", "/", "", sc.MS_SLAVE | sc.MS_REC)
+            os.fchdir(back)
+            os.chroot(".")
+
+
+@contextlib.contextmanager
+def _out_of_chroot() -> Iterator[int]:
+    """Have the namespace's own root for root: in a chroot "/" may be no mount point, as mount(2) and pivot_root(2) want
+    it. Gives the root that was left. Source: setns(2) CLONE_NEWNS.
+    """
+    left = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    namespace = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(namespace, sc.CLONE_NEWNS)
+        yield left
+    finally:
+        os.close(namespace)
+        os.close(left)
 
 
 def _mount_point_of(path: str) -> str:
@@ -47,6 +72,13 @@ def _mount_point_of(path: str) -> str:
             point = os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
             if path == point or path.startswith(point.rstrip("/") + "/"):
                 points.append(point)
+    if not points:
+        raise KernelError(
+            f"propagation: the mount that {path} is on cannot be reached from this chroot",
+            errno=errno.EINVAL,
+            stage="rootfs",
+            hint="make the chroot's root a mount point, for example by binding it onto itself: mount --rbind DIR DIR",
+        )
     return max(points, key=len)
 
 
@@ -243,6 +275,19 @@ def pivot(root: int, propagation: str) -> None:
     then made a slave, lest its unmounting reach the host; for that the caller must stand in it, because "." in the
     new root means the new root to mount(2), although umount2(2) would find the stacked one. Source: pivot_root(2).
     """
+    try:
+        _stack(root)
+    except OSError as error:
+        if error.errno != errno.EINVAL or sc.call_of(error) != "pivot_root":
+            raise
+        with _out_of_chroot():
+            _stack(root)
+    os.chdir("/")
+    if propagation in ("shared", "rshared", "slave", "rslave"):
+        sc.mount("", "/", "", mounts.PROPAGATION[propagation])
+
+
+def _stack(root: int) -> None:
     old_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fchdir(root)
@@ -252,6 +297,3 @@ def pivot(root: int, propagation: str) -> None:
         sc.umount2(".", sc.MNT_DETACH)
     finally:
         os.close(old_root)
-    os.chdir("/")
-    if propagation in ("shared", "rshared", "slave", "rslave"):
-        sc.mount("", "/", "", mounts.PROPAGATION[propagation])

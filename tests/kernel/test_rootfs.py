@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -317,3 +319,38 @@ def test_mounts_that_fail_undo_everything(containers: Bench) -> None:
     assert host_mounts() == before
     assert os.listdir(spec.state_dir) == []
     assert not containers.cgroup_exists(spec)
+
+
+# A root that is a plain folder, with the machine's folders bound below it.
+IN_A_CHROOT = """
+set -e
+mkdir "$1/root"
+for folder in /*; do
+    if [ -h "$folder" ]; then cp -P "$folder" "$1/root$folder"; continue; fi
+    [ -d "$folder" ] || continue
+    mkdir "$1/root$folder"
+    mount --rbind "$folder" "$1/root$folder"
+done
+exec chroot "$1/root" "$2" -c "$3" "$1/$4"
+"""
+FROM_A_CHROOT = """
+import contextlib, sys
+from pathlib import Path
+from tests.kernel.containerbench import Bench
+folder = Path(sys.argv[1])
+folder.mkdir()
+with contextlib.closing(Bench(folder)) as own:
+    for propagation in ("rprivate", "rslave", "rshared"):
+        print(own.run("sh", "-c", "echo inside; ls -d /lower; ls /", rootfs_propagation=propagation).lines)
+    process, _ = own.start(own.spec("sleep", "60"))
+    print(own.exec(process, "echo", "exec").lines)
+"""
+
+
+def test_a_chroot_whose_root_is_no_mount_point(tmp_path: Path) -> None:
+    command = ["unshare", "-m", "sh", "-c", IN_A_CHROOT, "sh", str(tmp_path), sys.executable, FROM_A_CHROOT, "bench"]
+    before = host_mounts()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    inside = "['inside', 'bin', 'dev', 'etc', 'proc', 'root', 'sys', 'tmp']"
+    assert done.stdout.splitlines() == [inside] * 3 + ["['exec']"], done.stderr
+    assert host_mounts() == before
