@@ -62,7 +62,7 @@ def pushed(engine: Engine, shelf: Shelf) -> Iterator[tuple[str, str]]:
     "registry-push-mount",
     "registry-push-again",
     "disk-tar-split",
-    "accept-skopeo",
+    "client-skopeo",
     "break-images",
 )
 def test_a_pulled_image_is_pushed_with_the_same_layers(engine: Engine, shelf: Shelf, pushed: tuple[str, str]) -> None:
@@ -77,7 +77,7 @@ def test_a_pulled_image_is_pushed_with_the_same_layers(engine: Engine, shelf: Sh
     assert again[-1] == lines[-1]
 
 
-@pytest.mark.claim("POST /images/{name}/push", "disk-tar-split", "accept-skopeo", "registry-push")
+@pytest.mark.claim("POST /images/{name}/push", "disk-tar-split", "client-skopeo", "registry-push")
 def test_layers_packed_anew_are_the_same_tars(
     engine: Engine, shelf: Shelf, pushed: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -116,7 +116,7 @@ def test_layers_packed_anew_are_the_same_tars(
         engine.docker("rmi", target)
 
 
-@pytest.mark.claim("registry-push", "registry-unpack", "accept-skopeo")
+@pytest.mark.claim("registry-push", "registry-unpack", "client-skopeo")
 @pytest.mark.only_pyker
 @pytest.mark.requires("dockerd")
 def test_the_reference_engine_runs_what_was_pushed(

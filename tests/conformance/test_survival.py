@@ -45,6 +45,7 @@ def _counting(engine: Engine, image: str, *flags: str) -> int:
     return pid
 
 
+@pytest.mark.claim("engine-keeps-containers")
 def test_a_container_survives_the_daemons_death(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     pid = _counting(engine, image)
@@ -69,6 +70,7 @@ def test_no_line_of_its_log_is_lost(mortal: tuple[Pyker, str]) -> None:
     assert lines == [str(number) for number in range(1, len(lines) + 1)]
 
 
+@pytest.mark.claim("execdriver-exec")
 def test_it_can_be_entered_stopped_and_removed(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     pid = _counting(engine, image)
@@ -80,6 +82,7 @@ def test_it_can_be_entered_stopped_and_removed(mortal: tuple[Pyker, str]) -> Non
     assert engine.docker("rm", "counter").code == 0
 
 
+@pytest.mark.claim("rule-wait")
 def test_the_exit_code_of_one_that_ended_meanwhile(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     engine.docker("run", "-d", "--name", "brief", image, "sh", "-c", "sleep 0.7; echo last words; exit 9", check=True)
@@ -92,6 +95,7 @@ def test_the_exit_code_of_one_that_ended_meanwhile(mortal: tuple[Pyker, str]) ->
     assert engine.docker("logs", "brief").out == "last words\n"
 
 
+@pytest.mark.claim("POST /containers/{id}/attach")
 def test_attach_works_as_before(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     engine.docker("run", "-d", "-i", "--name", "asker", image, "sh", "-c", "read x; echo got $x; sleep 0.2", check=True)
@@ -101,6 +105,7 @@ def test_attach_works_as_before(mortal: tuple[Pyker, str]) -> None:
     assert done.out == "got after\n", done
 
 
+@pytest.mark.claim("network-ports")
 def test_published_ports_answer_while_there_is_no_daemon(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     script = "mkdir /w; echo page > /w/index.html; httpd -f -p 80 -h /w"
@@ -120,6 +125,7 @@ def test_published_ports_answer_while_there_is_no_daemon(mortal: tuple[Pyker, st
     assert other.code == 125 and "port is already allocated" in other.err
 
 
+@pytest.mark.claim("execdriver-runs")
 def test_the_launchers_death_harms_nothing(mortal: tuple[Pyker, str]) -> None:
     engine, image = mortal
     pid = _counting(engine, image)
@@ -145,6 +151,7 @@ def test_restart_always_comes_back(mortal: tuple[Pyker, str]) -> None:
     assert engine.state("phoenix")["Pid"] != pid
 
 
+@pytest.mark.claim("daemon-stays")
 def test_a_second_daemon_on_the_same_root_is_refused(mortal: tuple[Pyker, str]) -> None:
     engine, _ = mortal
     command = [part if part != engine.host else engine.host + "2" for part in engine.command()]

@@ -165,7 +165,7 @@ def test_auth_of_a_registry_that_does_not_answer(engine: Engine) -> None:
     assert reply.status == 500 and message(reply).endswith("connect: connection refused")
 
 
-@pytest.mark.claim("POST /session")
+@pytest.mark.claim("POST /session", "rule-buildkit")
 def test_a_session_must_be_an_upgrade(engine: Engine) -> None:
     reply = engine.request("POST", "/session")
     assert reply.status == 400 and message(reply) == "no upgrade proto in request"
