@@ -200,7 +200,8 @@ def test_without_a_version_a_path_means_the_newest(engine: Engine) -> None:
     version: Any = engine.request("GET", "/version").json()
     plain = engine.request("GET", "/images/json")
     newest = engine.request("GET", f"/v{version['ApiVersion']}/images/json")
-    assert (plain.status, plain.body) == (newest.status, newest.body)
+    told = [sorted(json.loads(each.body), key=lambda row: str(row["Id"])) for each in (plain, newest)]
+    assert told[0] == told[1] != []
     assert plain.headers["api-version"] == version["ApiVersion"]
 
 
