@@ -430,7 +430,7 @@ def _cgroup(pid: int, controller: str) -> Path:
     [
         (["--memory", "64m"], "memory", "memory.limit_in_bytes", "67108864"),
         (["--memory", "64m", "--memory-reservation", "32m"], "memory", "memory.soft_limit_in_bytes", "33554432"),
-        (["--cpus", "1.5"], "cpu", "cpu.cfs_quota_us", "150000"),
+        (["--cpus", "0.75"], "cpu", "cpu.cfs_quota_us", "75000"),
         (["--cpu-shares", "512"], "cpu", "cpu.shares", "512"),
         (["--cpuset-cpus", "0"], "cpuset", "cpuset.cpus", "0"),
         (["--pids-limit", "17"], "pids", "pids.max", "17"),
