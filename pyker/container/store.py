@@ -6,8 +6,8 @@ fsynced and renamed.
 
 A new container is on the disk before anybody is told of it, unless it is to be removed at its end anyway. What else
 must be answered fast is put with ``put_later``: the snapshot goes to a file that survives the daemon but not the
-machine (``<exec-root>/records/<id>.json``), and a thread brings it to the disk right behind the answer. After a crash
-of the daemon nothing is lost; after a power cut the last few milliseconds are, whole.
+machine (``<exec-root>/records/<id>.json``), and a thread brings it to the disk a moment later. After a crash of the
+daemon nothing is lost; after a power cut the last fraction of a second is, whole.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import logging
 import os
 import threading
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -32,6 +33,8 @@ log = logging.getLogger("pyker.container")
 
 CONFIG = "config.v2.json"
 HOST_CONFIG = "hostconfig.json"
+BEHIND_S = 0.15
+"""How long the disk may be behind: longer than a short run, whose snapshots it then need not learn."""
 _REMOVED = ".removed"
 """Ends the name of a folder that is only waiting to be deleted."""
 
@@ -245,20 +248,33 @@ class ContainerStore:
         self._behind.put(container_id)
 
     def _write_loop(self) -> None:
-        while (container_id := self._behind.get()) is not None:
-            with self._disk_lock(container_id):
-                container = self._containers.get(container_id)
-                if container is None or container_id not in self._recorded:
-                    continue
-                try:
-                    self._write(container)
-                except OSError as error:
-                    log.error("container %s: its record cannot be written: %s", container_id[:12], error)
-                    continue
-                with self._record_lock:
-                    # A newer snapshot may have come meanwhile: then the record is that one's.
-                    if self._containers.get(container_id) is container:
-                        self._drop_record(container_id)
+        """Snapshots gather for a moment: of a run that is over by then, or goes on, only the last is written."""
+        last = False
+        while not last:
+            gathered = [self._behind.get()]
+            deadline = monotonic() + BEHIND_S
+            with suppress(Empty):
+                while gathered[-1] is not None:
+                    gathered.append(self._behind.get(timeout=max(0.0, deadline - monotonic())))
+            last = gathered[-1] is None
+            for container_id in dict.fromkeys(gathered):
+                if container_id is not None:
+                    self._bring_to_disk(container_id)
+
+    def _bring_to_disk(self, container_id: ContainerId) -> None:
+        with self._disk_lock(container_id):
+            container = self._containers.get(container_id)
+            if container is None or container_id not in self._recorded:
+                return
+            try:
+                self._write(container)
+            except OSError as error:
+                log.error("container %s: its record cannot be written: %s", container_id[:12], error)
+                return
+            with self._record_lock:
+                # A newer snapshot may have come meanwhile: then the record is that one's.
+                if self._containers.get(container_id) is container:
+                    self._drop_record(container_id)
 
     def _write(self, container: Container) -> None:
         """Bring a snapshot to the disk; the disk's lock is held."""
