@@ -86,10 +86,23 @@ def init() -> None:
     command.environment(_SPEC.process.env, "/")
     command.find("sh", command.DEFAULT_PATH)
     capabilities.mask(capabilities.DEFAULT)
+    with contextlib.suppress(PykerError):
+        capabilities.regain()
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
     os.close(mounts.make_target(root, "/proc", ""))
     os.close(root)
+    _dress_nothing()
     _fill_nothing()
+
+
+def _dress_nothing() -> None:
+    """Give flags to a copy of a mount that is attached nowhere."""
+    with contextlib.suppress(OSError):
+        tree = sc.open_tree(sc.AT_FDCWD, "/proc", sc.OPEN_TREE_CLONE)
+        try:
+            mounts.dress(tree, mounts.parse(_WORDS[:-1]))
+        finally:
+            os.close(tree)
 
 
 def _fill_nothing() -> None:

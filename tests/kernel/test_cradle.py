@@ -30,18 +30,23 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def helpers_of(monitor: int) -> list[int]:
+    try:
+        return children_of(monitor)
+    except FileNotFoundError:
+        return []
+
+
 def spare_of(own: Bench) -> int:
     """The monitor that waits, once its helpers wait too."""
-
-    def spares() -> list[int]:
-        return [child for child in children_of(own.launcher.pid) if name_of(child) == "pyker-launcher"]
+    spares: list[int] = []
 
     def ready() -> bool:
-        found = spares()
-        return len(found) == 1 and sorted(map(name_of, children_of(found[0]))) == ["pyker-cradle", "pyker-starter"]
+        spares[:] = [child for child in children_of(own.launcher.pid) if name_of(child) == "pyker-launcher"]
+        return len(spares) == 1 and sorted(map(name_of, helpers_of(spares[0]))) == ["pyker-cradle", "pyker-starter"]
 
     eventually(ready, "a spare monitor with a starter and a cradle")
-    return spares()[0]
+    return spares[0]
 
 
 def test_after_a_start_the_monitor_has_no_child_but_init(own: Bench) -> None:
@@ -58,7 +63,7 @@ def test_a_talkative_process_does_not_keep_them(own: Bench) -> None:
 
 def test_a_start_that_failed_leaves_none_of_them(own: Bench) -> None:
     spare = spare_of(own)
-    helpers = children_of(spare)
+    helpers = helpers_of(spare)
     with pytest.raises(Exception, match="executable file not found"):
         own.start(own.spec("nonesuch"))
     eventually(lambda: not any(map(alive, [spare, *helpers])), "the end of the monitor and its helpers")
@@ -66,7 +71,7 @@ def test_a_start_that_failed_leaves_none_of_them(own: Bench) -> None:
 
 def test_a_cradle_dies_with_its_monitor(own: Bench) -> None:
     spare = spare_of(own)
-    helpers = children_of(spare)
+    helpers = helpers_of(spare)
     os.kill(spare, signal.SIGKILL)
     cradles = [pid for pid in helpers if name_of(pid) == "pyker-cradle"]
     eventually(lambda: not any(map(alive, cradles)), "the end of the cradle")
