@@ -196,24 +196,21 @@ def test_limits_change_while_it_runs(containers: Bench) -> None:
     process.signal(9)
 
 
-def test_where_birth_in_a_cgroup_is_refused_it_moves(containers: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_birth_in_a_cgroup_is_refused_it_moves(containers: Bench) -> None:
     """A kernel before Linux 5.7 answers E2BIG; the same result, later."""
     import errno
 
-    from pyker.libcontainer import starter
+    from pyker.libcontainer import cradle
     from pyker.libcontainer import syscalls as sc
-
-    real = sc.clone3
 
     def refuse(flags: int, *, exit_signal: int = 17, cgroup_fd: int = -1) -> tuple[int, int]:
         if cgroup_fd >= 0:
             raise OSError(errno.E2BIG, "clone3")
-        return real(flags, exit_signal=exit_signal)
+        return sc.clone3(flags, exit_signal=exit_signal)
 
-    monkeypatch.setattr(sc, "clone3", refuse)
     cgroup = open_cgroup(f"{containers.parent}/moved")
     read, write = os.pipe()
-    pid, pidfd = starter._clone(0, cgroup)
+    pid, pidfd = cradle._clone(refuse, 0, cgroup.birth_fd())
     if pid == 0:
         cgroup.join()
         os.write(write, b"in")
