@@ -74,6 +74,7 @@ def parse(arguments: Sequence[str], table: Table) -> Choice:
         tests=[] if given.shell else tests,
         results=runner.TREE / "build/results",
         chosen=() if whole else tests,
+        shared=whole and not given.full and not given.level and not given.guest,
         keep=given.keep,
         shell=given.shell,
         command=given.command,

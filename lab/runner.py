@@ -37,6 +37,8 @@ class Wanted:
     results: Path
     # What was asked for by name; then it is that for pairs too, which have tests of their own otherwise.
     chosen: Sequence[str] = ()
+    # Guests share the selection out among them, as the table says.
+    shared: bool = False
     keep: bool = False
     shell: bool = False
     command: str = ""
@@ -85,6 +87,8 @@ class Runner:
         try:
             if isinstance(place, Pair):
                 wanted = replace(wanted, tests=wanted.chosen or PAIR_TESTS)
+            elif isinstance(place, Guest) and wanted.shared:
+                wanted = replace(wanted, tests=[test for test in wanted.tests if test not in place.leaves])
             with self._session(place, wanted) as session:
                 self._progress.say(session.name, "is there")
                 self._inside(place, session, wanted, outcome)

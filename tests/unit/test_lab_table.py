@@ -71,6 +71,19 @@ def test_the_hosted_ci_has_a_job_for_every_guest() -> None:
         assert (f'- "{guest.name}"' in text) is not guest.on_request
 
 
+def test_what_a_guest_leaves_another_of_its_cgroup_mode_does() -> None:
+    guests = [guest for guest in table().guests if not guest.on_request]
+    for mode in ("v1", "v2"):
+        left = [set(guest.leaves) for guest in guests if guest.cgroup == mode]
+        assert not set.intersection(*left), mode
+
+
+def test_a_guest_cannot_leave_what_nobody_selected() -> None:
+    text = TABLE.read_bytes().replace(b'"leaves": ["tests/conformance/', b'"leaves": ["tests/elsewhere/', 1)
+    with pytest.raises(LabError, match="leaves 'tests/elsewhere/.*', which is not selected"):
+        parse(text)
+
+
 def test_what_is_selected_is_there_and_has_both_walkthroughs() -> None:
     selection = table().selection
     assert set(selection) == set(LEVELS)
