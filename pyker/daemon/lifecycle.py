@@ -164,7 +164,10 @@ class LifecycleHandlers:
                 return self._still_ending(current)
             self._bus.container("kill", current, signal=str(int(number)))
             if current.state.paused and number in (signal.SIGKILL, stop_signal(current)):
-                self._resume(current)
+                try:
+                    self._resume(current)
+                except NotFound:
+                    return self._still_ending(current)
             return True
 
     def _still_ending(self, container: Container) -> bool:

@@ -81,7 +81,9 @@ class ContainerProcess(Process, Protocol):
         """Freeze every process of the container."""
         ...
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        """Let every process go on. Raises NotFound if the container has ended meanwhile."""
+        ...
 
     def update(self, resources: Resources) -> None:
         """Set the limits that are given in ``resources``, live."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import select
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from signal import SIGKILL
 
-from pyker.errors import Conflict, NotFound, PykerError, SystemFailure, Unavailable
+from pyker.errors import Conflict, KernelError, NotFound, PykerError, SystemFailure, Unavailable
 from pyker.execdriver.base import Attachment, ContainerProcess, Process, Watcher
 from pyker.libcontainer import handshake, statefiles
 from pyker.libcontainer import syscalls as sc
@@ -133,7 +134,13 @@ class NativeContainer(NativeProcess):
         self._cgroup().freeze()
 
     def resume(self) -> None:
-        self._cgroup().thaw()
+        try:
+            self._cgroup().thaw()
+        except KernelError as error:
+            # A frozen container that was killed may be gone, with its cgroup, before it could be thawed.
+            if error.errno in (errno.ENOENT, errno.ENODEV):
+                raise NotFound(f"container {self.container_id} has ended") from error
+            raise
 
     def update(self, resources: Resources) -> None:
         self._cgroup().set(resources)

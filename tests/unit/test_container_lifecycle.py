@@ -217,6 +217,21 @@ def test_stopping_what_is_paused_thaws_it(room: EngineRoom) -> None:
     assert state(room, "c1").exit_code == 143
 
 
+def test_what_was_paused_may_be_gone_before_it_can_be_thawed(room: EngineRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen process of cgroup version 1 is killed and thawed, and then it, and its cgroup, may go at any moment."""
+    container = room.create("forever", name="c1")
+    room.start("c1")
+    room.run(jobs.PauseContainer(container="c1"))
+
+    def gone() -> None:
+        raise NotFound("container c1 has ended")
+
+    monkeypatch.setattr(room.driver.running[container], "resume", gone)
+    room.run(jobs.RemoveContainer(container="c1", force=True))
+    with pytest.raises(NotFound):
+        state(room, "c1")
+
+
 def test_rm_texts_and_effects(room: EngineRoom, tmp_path: Path) -> None:
     container = room.create("forever", name="c1")
     room.start("c1")

@@ -80,7 +80,7 @@ def test_what_a_guest_leaves_another_of_its_cgroup_mode_does() -> None:
 
 def test_a_guest_cannot_leave_what_nobody_selected() -> None:
     text = TABLE.read_bytes().replace(b'"leaves": ["tests/conformance/', b'"leaves": ["tests/elsewhere/', 1)
-    with pytest.raises(LabError, match="leaves 'tests/elsewhere/.*', which is not selected"):
+    with pytest.raises(LabError, match=r"leaves 'tests/elsewhere/.*', which is not selected"):
         parse(text)
 
 
