@@ -26,20 +26,24 @@ def build(engine: Engine, busybox: str) -> Iterator[Builder]:
 
 
 def test_the_lines_of_a_build(build: Builder, repository: str, engine: Engine) -> None:
-    made = build("FROM {base}\nENV A=1\nRUN echo said && echo aside >&2\n", t=f"{repository}:1")
+    made = build("FROM {base}\nENV A=1\nRUN echo said\nRUN echo aside >&2\n", t=f"{repository}:1")
     assert made.status == 200
     base = image_id(engine, build.base)[7:19]
     lines = re.sub(r"[0-9a-f]{12}$", "<id>", made.text.replace(base, "<base>"), flags=re.M).splitlines()
     assert lines == [
-        f"Step 1/3 : FROM {build.base}",
+        f"Step 1/4 : FROM {build.base}",
         " ---> <base>",
-        "Step 2/3 : ENV A=1",
+        "Step 2/4 : ENV A=1",
         " ---> Running in <id>",
         "Removing intermediate container <id>",
         " ---> <id>",
-        "Step 3/3 : RUN echo said && echo aside >&2",
+        "Step 3/4 : RUN echo said",
         " ---> Running in <id>",
         "said",
+        "Removing intermediate container <id>",
+        " ---> <id>",
+        "Step 4/4 : RUN echo aside >&2",
+        " ---> Running in <id>",
         "\x1b[91maside",
         "\x1b[0mRemoving intermediate container <id>",
         " ---> <id>",
