@@ -85,7 +85,8 @@ def _prepare_streams() -> None:
 def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
+        # Nobody reads any more, or the disk is full: what is left goes nowhere, else each flush would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return code
 

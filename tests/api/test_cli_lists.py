@@ -599,3 +599,4 @@ def test_output_into_a_closed_pipe_is_no_traceback(daemon: FakeDaemon) -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+    assert done.stderr == "pyker: No space left on device\n" and done.returncode == 1
