@@ -15,6 +15,7 @@ from tests.support.asking import message
 from tests.support.cgroups import cgroup
 from tests.support.containers import create, finished, joined, output, run
 from tests.support.engines import Engine
+from tests.support.sandbox import wait_until
 
 pytestmark = pytest.mark.claim("POST /containers/{id}/start")
 
@@ -335,10 +336,11 @@ def test_names_and_files_come_with_the_network(engine: Engine, busybox: str, nam
 @pytest.mark.parametrize("init", [True, False])
 def test_a_small_init(engine: Engine, busybox: str, name: str, init: bool) -> None:
     pid = run(engine, busybox, name, HostConfig={"Init": init})
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    assert words == ([b"/sbin/docker-init", b"--"] if init else []) + [b"sleep", b"300"]
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert len(children) == init
+    words = ([b"/sbin/docker-init", b"--"] if init else []) + [b"sleep", b"300"]
+    command, children = Path(f"/proc/{pid}/cmdline"), Path(f"/proc/{pid}/task/{pid}/children")
+    # A start is over when the kernel has begun to execute the command.
+    wait_until(lambda: command.read_bytes().split(b"\0")[:-1] == words, what=f"the command line {words}")
+    wait_until(lambda: len(children.read_text().split()) == init, what="the number of its children")
 
 
 @pytest.mark.claim("rule-mount-modes")

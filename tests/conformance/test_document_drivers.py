@@ -133,7 +133,8 @@ def test_a_published_port_is_in_the_firewall_as_long_as_it_is_published(
 def test_the_command_is_the_process(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--name", name, busybox, "sleep", "298", check=True)
     pid = engine.state(name)["Pid"]
-    assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00298\x00"
+    command = Path(f"/proc/{pid}/cmdline")
+    wait_until(lambda: command.read_bytes() == b"sleep\x00298\x00", what="the command")
     assert os.readlink(f"/proc/{pid}/root") == "/" or os.path.samefile(
         f"/proc/{pid}/root/bin/sleep", f"/proc/{pid}/exe"
     )

@@ -245,7 +245,8 @@ class TestInspect:
     def test_meanwhile_and_afterwards(self, engine: Engine, busybox: str, name: str) -> None:
         run(engine, busybox, name)
         exec_id, pid = _running(engine, name, "sleep", "298")
-        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x00298\x00"
+        command = Path(f"/proc/{pid}/cmdline")
+        wait_until(lambda: command.read_bytes() == b"sleep\x00298\x00", what="the command")
         value = get(engine, f"/exec/{exec_id}/json")
         assert (value["Running"], value["ExitCode"]) == (True, None)
         os.kill(pid, 15)
