@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.conftest import Shelf
 from tests.support.engines import Engine, Reply
 from tests.support.sandbox import wait_until
 
@@ -445,9 +446,11 @@ def test_rename(engine: Engine, busybox: str, name: str) -> None:
 
 
 @pytest.mark.claim("DELETE /images/{name}", "rule-image-conflict")
-def test_image_of_a_container_cannot_be_removed(engine: Engine, busybox: str, name: str) -> None:
-    container = _create(engine, busybox, name)
-    value: Any = engine.request("GET", f"/images/{busybox}/json").json()
+def test_image_of_a_container_cannot_be_removed(engine: Engine, shelf: Shelf, name: str) -> None:
+    reference = shelf.add("lifecycle/held:1", label="held by a container")
+    engine.docker("pull", "-q", reference, check=True)
+    container = _create(engine, reference, name)
+    value: Any = engine.request("GET", f"/images/{reference}/json").json()
     hexid = value["Id"].removeprefix("sha256:")[:12]
     reply = engine.request("DELETE", f"/images/{hexid}")
     assert reply.status == 409
