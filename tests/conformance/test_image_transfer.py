@@ -41,9 +41,10 @@ def test_the_records_of_a_pull(engine: Engine, shelf: Shelf) -> None:
     assert len(identities) == 2 and all(re.fullmatch(r"[0-9a-f]{12}", each) for each in identities)
     for each in identities:
         states = [record["status"] for record in told if record.get("id") == each]
-        assert [s for s in states if s in ("Pulling fs layer", "Download complete", "Pull complete")] == [
-            "Pulling fs layer", "Download complete", "Pull complete",
-        ]  # fmt: skip
+        # The reference engine leaves states out when they follow each other fast, but never the first and the last.
+        steps = [s for s in ("Pulling fs layer", "Download complete", "Pull complete") if s in states]
+        assert states[0] == "Pulling fs layer" and states[-1] == "Pull complete"
+        assert [s for s in states if s in steps] == steps
         assert all("progressDetail" in record for record in told if record.get("id") == each)
     done = [record["id"] for record in told if record["status"] == "Pull complete"]
     assert done == identities
