@@ -80,9 +80,10 @@ def api(session: nox.Session) -> None:
 @nox.session
 def conformance(session: nox.Session) -> None:
     """The same tests on dockerd and on Pyker; ``-- --engine pyker`` chooses one. Results are in build/results/."""
+    if not session.posargs:
+        return _module(session, "tests.conformance", WORKERS)
     arguments = ["-q", "-p", "no:cacheprovider", "--timeout=180", "-n", WORKERS, "tests/conformance"]
-    chosen = session.posargs or ["--engine", "docker", "--engine", "pyker", *_results("conformance")]
-    _module(session, "pytest", *arguments, *chosen)
+    return _module(session, "pytest", *arguments, *session.posargs)
 
 
 @nox.session

@@ -45,8 +45,9 @@ def test_start_is_204_and_then_304(engine: Engine, busybox: str, name: str) -> N
 
 @pytest.mark.claim("POST /containers/{id}/stop", "rule-stop-status", "break-status-words")
 def test_stop_is_204_and_then_304(engine: Engine, busybox: str, name: str) -> None:
-    _create(engine, busybox, name, Cmd=["sh", "-c", 'trap "exit 5" TERM; while :; do sleep 0.1; done'])
+    _create(engine, busybox, name, Cmd=["sh", "-c", 'trap "exit 5" TERM; echo up; while :; do sleep 0.1; done'])
     engine.request("POST", f"/containers/{name}/start")
+    wait_until(lambda: "up" in engine.docker("logs", name).out, what="the trap")
     assert engine.request("POST", f"/containers/{name}/stop?t=10").status == 204
     assert engine.state(name)["ExitCode"] == 5
     assert engine.request("POST", f"/containers/{name}/stop").status == 304
@@ -63,9 +64,10 @@ def test_stop_kills_after_its_time(engine: Engine, busybox: str, name: str) -> N
 
 @pytest.mark.claim("POST /containers/{id}/stop", "rule-stop")
 def test_stop_signal_of_the_container(engine: Engine, busybox: str, name: str) -> None:
-    script = 'trap "exit 7" USR1; while :; do sleep 0.1; done'
+    script = 'trap "exit 7" USR1; echo up; while :; do sleep 0.1; done'
     _create(engine, busybox, name, Cmd=["sh", "-c", script], StopSignal="SIGUSR1")
     engine.request("POST", f"/containers/{name}/start")
+    wait_until(lambda: "up" in engine.docker("logs", name).out, what="the trap")
     engine.request("POST", f"/containers/{name}/stop?t=10")
     assert engine.state(name)["ExitCode"] == 7
 

@@ -21,6 +21,7 @@ def render(report: Report) -> str:
         _environments(report),
         *_claims(report),
         *_failures(report),
+        *_unsteady(report),
         *_pending(report),
         *_docker_py(report),
         *_differences(report),
@@ -127,6 +128,14 @@ def _failures(report: Report) -> list[str]:
         for run in failed
     ]
     return ["## What fails", table(["test", "where", "claims", "reason"], rows)]
+
+
+def _unsteady(report: Report) -> list[str]:
+    found = sections.unsteady(report)
+    if not found:
+        return []
+    rows = [[code(words.full_name(run)), escape(words.place(run)), escape(run.unsteady)] for run in found]
+    return ["## What is unsteady", table(["test", "where", "what it said first, beside others"], rows)]
 
 
 def _pending(report: Report) -> list[str]:

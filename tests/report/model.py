@@ -65,6 +65,8 @@ class Run:
     log: str
     seconds: float
     only: str = ""
+    unsteady: str = ""
+    """What it said first, where it passed only when asked again by itself."""
 
     @property
     def asks_pyker_alone(self) -> bool:

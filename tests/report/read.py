@@ -77,6 +77,7 @@ def _run(run: object, environment: str, place: str) -> Run:
         log=_text(run.get("log")),
         seconds=float(seconds),
         only=_text(run.get("only")),
+        unsteady=_text(run.get("unsteady")),
     )
 
 

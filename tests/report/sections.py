@@ -27,6 +27,7 @@ def render(report: Report) -> list[Section]:
     """The sections that have something to say."""
     made = (
         _failures(report),
+        _unsteady(report),
         _pending(report),
         _docker_py(report),
         _differences(report),
@@ -105,6 +106,33 @@ def _failures(report: Report) -> Section | None:
                     run.why or words.NOTHING,
                 )
                 for run in failed
+            ),
+        ),
+    )
+
+
+def unsteady(report: Report) -> list[Run]:
+    """The runs that passed only when they were asked again, by themselves."""
+    return sorted((run for run in report.runs if run.unsteady), key=lambda run: (run.test, run.parameters))
+
+
+def _unsteady(report: Report) -> Section | None:
+    found = unsteady(report)
+    if not found:
+        return None
+    return _section(
+        "unsteady",
+        "What is unsteady",
+        _table(
+            ("Test", "Where", "Claims", "What it said first, beside others"),
+            (
+                (
+                    h("code", words.full_name(run)),
+                    words.place(run),
+                    _claim_links(report, run.claims) or words.NOTHING,
+                    run.unsteady,
+                )
+                for run in found
             ),
         ),
     )

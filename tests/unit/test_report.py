@@ -421,3 +421,16 @@ def test_claims_are_found_in_the_source_of_tests(tmp_path: Path) -> None:
     )
     (tmp_path / "other.py").write_text("x.claim('d')\n")
     assert read.claims_in_tests(tmp_path) == {"a", "b", "GET /c"}
+
+
+def test_what_passed_only_when_asked_again_is_told(tmp_path: Path) -> None:
+    shaky = run("t.py::shaky", claims=["a"], parameters="x", unsteady="assert 137 == 7 | twice")
+    made = report(tmp_path, document(shaky, run("t.py::calm", claims=["a"])), claims=(claim("a"),))
+    assert states(made) == {"a": ["pass"]}
+    told = markdown.render(made)
+    assert "## What is unsteady" in told
+    assert "t.py::shaky[x]" in told
+    assert "assert 137 == 7 \\| twice" in told
+    assert 'id="report-unsteady"' in page.render(made)
+    calm = report(tmp_path, document(run("t.py::calm", claims=["a"])), claims=(claim("a"),))
+    assert "unsteady" not in markdown.render(calm)
