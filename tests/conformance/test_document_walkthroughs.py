@@ -158,8 +158,16 @@ def test_run_says_what_the_reference_says(compare: Comparison, flags: list[str],
     compare("run", *named, *given, image, *command)
 
 
+@pytest.mark.claim("run-client-parses")
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--memory", "much", "x"], ["run", "-p", "http", "x"]])
+def test_what_the_client_cannot_parse_makes_no_container(recorder: Recorder, cli: Client, arguments: list[str]) -> None:
+    done = cli(*arguments, host=recorder.host)
+    assert done.code in (1, 125) and done.err, done
+    assert not [each for each in recorder.exchanges if each.path != "/_ping"]
+
+
 @pytest.mark.claim("run-two-requests", "run-first-post", "run-second-request", "run-first-status", "run-second-depends",
-                   "start-is-another-request", "rule-run-order")  # fmt: skip
+                   "start-is-another-request", "rule-run-order", "run-first-router", "run-second-router")  # fmt: skip
 def test_the_two_requests_of_a_detached_run(recorder: Recorder, cli: Client, busybox: str, name: str) -> None:
     done = cli("run", "-d", "--name", name, busybox, "sleep", "300", host=recorder.host)
     asked = [

@@ -113,7 +113,7 @@ def test_one_image_by_path(engine: Engine, two_layers: str) -> None:
     assert reply.body == _save(engine, two_layers)
 
 
-@pytest.mark.claim("GET /images/{name}/get")
+@pytest.mark.claim("GET /images/{name}/get", "shape-load")
 def test_by_id_it_has_no_name(engine: Engine, two_layers: str) -> None:
     wanted = image_id(engine, two_layers)
     archive = engine.request("GET", f"/images/{wanted}/get").body
@@ -221,7 +221,7 @@ def test_load_of_an_archive_with_a_layer_that_is_not_the_right_one(engine: Engin
     assert engine.request("GET", f"/images/{wanted}/json").status == 404
 
 
-@pytest.mark.claim("GET /images/get", "POST /images/load")
+@pytest.mark.claim("GET /images/get", "POST /images/load", "shape-load")
 @pytest.mark.requires("docker-cli-28")
 def test_docker_save_and_docker_load(engine: Engine, repository: str, tmp_path: Path) -> None:
     import_image(engine, f"{repository}:1", _upper)

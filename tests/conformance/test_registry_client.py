@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -185,6 +186,56 @@ def test_what_the_registry_says_is_told(engine: Engine, scripted: Script, fault:
     scripted(f"image = registry.three_layers()\nregistry.fault('/manifests/', {fault})")
     done = engine.docker("pull", f"{HOST}/team/app", timeout=120)
     assert done.code == 1 and words in done.err and done.err.strip(), done
+
+
+@pytest.mark.claim("registry-user-agent")
+def test_the_registry_is_told_who_asks(engine: Engine, scripted: Script) -> None:
+    registry = scripted("image = registry.three_layers()")
+    headers = {"X-Meta-Reason": "conformance", "X-Other": "private", "User-Agent": "some-client/1.2"}
+    reply = engine.request("POST", f"/images/create?fromImage={HOST}/team/app&tag=latest", headers=headers)
+    assert reply.status == 200 and b"Downloaded newer image" in reply.body, reply
+    sent: Any = registry.ask(
+        "[[r.path, r.headers] for r in registry.requests if '/blobs/' in r.path or '/man' in r.path]"
+    )
+    assert len(sent) >= 5
+    for path, each in sent:
+        assert re.match(r"docker/\S+ .*\bos/linux\b", each["user-agent"]), (path, each)
+        assert "x-other" not in each
+    manifests = [each for path, each in sent if "/manifests/" in path]
+    assert all(each["x-meta-reason"] == "conformance" for each in manifests), manifests
+
+
+@pytest.mark.claim("registry-tags-in-pages", "rule-pull")
+def test_all_tags_of_a_repository(engine: Engine, scripted: Script) -> None:
+    registry = scripted(
+        "registry.tag_page = 2\n"
+        "for n in range(5): registry.add_image('team/app', [make_tar({'number': b'%d' % n})], tag=f't{n}')"
+    )
+    done = engine.docker("pull", "-a", f"{HOST}/team/app")
+    assert done.code == 0, done
+    lines = done.out.splitlines()
+    assert [line for line in lines if "Pulling from" in line] == [f"t{n}: Pulling from team/app" for n in range(5)]
+    assert lines[-2:] == [f"Status: Downloaded newer image for {HOST}/team/app", f"{HOST}/team/app"]
+    assert registry.ask("len(registry.asked('/tags/list'))") == 3
+    listed: Any = engine.request("GET", "/images/json").json()
+    assert {f"{HOST}/team/app:t{n}" for n in range(5)} <= {tag for row in listed for tag in row["RepoTags"] or ()}
+
+
+@pytest.mark.claim("registry-mirrors")
+def test_a_mirror_is_asked_first_and_passed_over_if_it_fails(engine: Engine, another: Callable[..., Engine]) -> None:
+    """Two mirrors: the first is there and broken, the second has the image. Docker Hub itself is out of reach."""
+    own = another(*engine.mirror(f"http://{HOST}"), *engine.mirror(f"http://127.0.0.1:{PORT + 1}"))
+    broken = Apart(own.sandbox.popen, "registry.fault('/', status=500, body=b'broken')", port=PORT)
+    with broken, Apart(own.sandbox.popen, "image = registry.three_layers('library/mirrored')", port=PORT + 1) as second:
+        done = own.docker("pull", "mirrored", timeout=120)
+        assert done.code == 0, done
+        assert f"Digest: {second.ask('image.digest')}" in done.out
+        assert done.out.splitlines()[-1] == "docker.io/library/mirrored:latest"
+        assert broken.ask("len(registry.requests)") and second.ask("len(registry.asked(image.layers[0]))") == 1
+        # Of another registry than Docker Hub they know nothing.
+        asked = broken.ask("len(registry.requests)"), second.ask("len(registry.requests)")
+        assert own.docker("pull", "127.0.0.1:1/library/mirrored").code == 1
+        assert (broken.ask("len(registry.requests)"), second.ask("len(registry.requests)")) == asked
 
 
 @pytest.mark.claim("registry-unpack-confined", "registry-unpack")

@@ -138,7 +138,7 @@ def test_the_reference_engine_runs_what_was_pushed(
         other.stop()
 
 
-@pytest.mark.claim("POST /auth", "rule-auth", "registry-ping-challenge", "registry-credentials")
+@pytest.mark.claim("POST /auth", "rule-auth", "registry-ping-challenge", "registry-credentials", "shape-login")
 @pytest.mark.requires("htpasswd")
 def test_a_registry_with_a_password(engine: Engine, busybox: str, tmp_path: Path) -> None:
     passwords = tmp_path / "htpasswd"

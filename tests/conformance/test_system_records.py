@@ -165,7 +165,7 @@ def test_auth_of_a_registry_that_does_not_answer(engine: Engine) -> None:
     assert reply.status == 500 and message(reply).endswith("connect: connection refused")
 
 
-@pytest.mark.claim("POST /session", "rule-buildkit")
+@pytest.mark.claim("POST /session")
 def test_a_session_must_be_an_upgrade(engine: Engine) -> None:
     reply = engine.request("POST", "/session")
     assert reply.status == 400 and message(reply) == "no upgrade proto in request"
@@ -198,7 +198,7 @@ def test_disk_usage(engine: Engine, busybox: str, volume: str, name: str) -> Non
     assert found["UsageData"] == {"RefCount": 1, "Size": 3000}
 
 
-@pytest.mark.claim("GET /system/df", "rule-disk-usage")
+@pytest.mark.claim("GET /system/df", "rule-disk-usage", "shape-system-df")
 @pytest.mark.requires("docker-cli-28")
 def test_docker_system_df(engine: Engine, busybox: str) -> None:
     lines = engine.docker("system", "df", check=True).out.splitlines()

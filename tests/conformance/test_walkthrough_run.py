@@ -104,7 +104,7 @@ def test_unknown_image_exits_125(cli: Client, engine: Engine, shelf: Shelf) -> N
     assert done.code == 125 and "not found: manifest unknown" in done.err, done
 
 
-@pytest.mark.claim("accept-docker-cli", "pull-step-client-parses")
+@pytest.mark.claim("accept-docker-cli", "run-client-parses")
 def test_unknown_flag_exits_125(cli: Client) -> None:
     done = cli("run", "--no-such-flag", "x")
     assert done.code == 125 and "unknown flag: --no-such-flag" in done.err, done

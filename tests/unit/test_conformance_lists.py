@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from itertools import groupby
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pyker.server.routes import all_routes
 from tests.faults.__main__ import Fault, Verdict, judge_claims
 from tests.support import claims, compare, results
 
@@ -17,12 +20,79 @@ from tests.support import claims, compare, results
 def test_the_lists_of_the_suite_are_sound() -> None:
     listed = claims.load_claims()
     assert len(listed) > 400
-    assert sum(claim.source == "api" and claim.id[:1].isupper() for claim in listed.values()) == 65
     assert {claim.source for claim in listed.values()} == {"document", "api"}
     assert all(claim.sentence and claim.section for claim in listed.values())
     assert all(claim.priority for claim in listed.values() if claim.source == "api")
     assert all(entry.reason for entry in (*claims.load_pending(), *claims.load_differences()))
     claims.check_listed([entry.test for entry in claims.load_pending()], [], whole=False)
+
+
+# The headings of docs/seed.md, in its order, without what is in brackets, and the section of claims that each became.
+SECTIONS = (
+    ("Docker总体框架结构", "The framework as a whole"),
+    ("Docker Client", "Docker Client"),
+    ("Docker Daemon", "Docker Daemon"),
+    ("Docker Server", "Docker Server"),
+    ("Engine", "Engine"),
+    ("Job", "Job"),
+    ("Docker Registry", "Docker Registry"),
+    ("Graph", "Graph"),
+    ("Driver", "Driver"),
+    ("graphdriver", "graphdriver"),
+    ("networkdriver", "networkdriver"),
+    ("execdriver", "execdriver"),
+    ("libcontainer", "libcontainer"),
+    ("Docker container", "Docker container"),
+    ("Client/Server/Engine", "Client, Server, Engine"),
+    ("Docker Registry", "Finding an image"),
+    ("Graph Driver", "overlay2"),
+    ("Rootfs", "Rootfs"),
+    ("Network Driver", "Network Driver"),
+    ("Libcontainer-netlink", "Libcontainer: netlink"),
+    ("Exec Driver", "Exec Driver"),
+    ("Libcontainer-namespace/cgroup", "Libcontainer: namespace and cgroup"),
+    ("docker pull", "Example: docker pull"),
+    ("docker run", "Example: docker run"),
+)
+# These have no sentence of their own: they only announce the headings below them.
+ANNOUNCING = {"框架结构中各模块的功能与实现分析", "框架总结", "举例"}
+
+
+def test_the_claims_are_in_the_order_of_the_document() -> None:
+    """Every heading of it has claims, and the claims of the API come after them, endpoints first."""
+    page = (claims.TREE / "docs" / "seed.md").read_text(encoding="utf-8")
+    headings = [text for text in re.findall(r"^#+ *([^\n\uff08]+)", page, re.MULTILINE) if text not in ANNOUNCING]
+    assert headings == [heading for heading, _ in SECTIONS]
+    listed = list(claims.load_claims().values())
+    sections = list(dict.fromkeys((claim.source, claim.section) for claim in listed))
+    assert len(sections) == len([key for key, _ in groupby((claim.source, claim.section) for claim in listed)])
+    assert sections[: len(SECTIONS)] == [("document", section) for _, section in SECTIONS]
+    assert {source for source, _ in sections[len(SECTIONS) :]} == {"api"}
+    endpoints = [claim.id[:1].isupper() for claim in listed if claim.source == "api"]
+    assert endpoints == sorted(endpoints, reverse=True)
+
+
+# What the router knows, and no client of these days has to have: P2 in the checklist, or Pyker's own.
+BEYOND = re.compile(
+    r"/(plugins/|swarm|nodes|services|tasks|secrets|configs|pyker/|debug/)|/attach/ws$|^OPTIONS |^POST /build/cancel$"
+)
+
+
+def test_every_endpoint_is_a_claim_and_every_such_claim_an_endpoint() -> None:
+    """Claims name endpoints as the API's documents do: ``{id}`` for a container, an exec or a network."""
+
+    def plain(endpoint: str) -> str:
+        return re.sub(r"\{[^}]*\}", "{}", endpoint).rstrip("/")
+
+    routed = {
+        plain(f"{route.method} {route.pattern}")
+        for route in all_routes()
+        if not BEYOND.search(f"{route.method} {route.pattern}")
+    }
+    claimed = [claim for claim in claims.load_claims().values() if claim.source == "api" and claim.id[:1].isupper()]
+    assert {plain(claim.id) for claim in claimed} == routed
+    # Two endpoints that BuildKit needs are one row of the checklist.
+    assert len(claimed) == 65 + 1
 
 
 def test_the_claims_of_the_faults_are_claims() -> None:

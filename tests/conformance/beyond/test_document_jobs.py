@@ -42,7 +42,7 @@ def test_the_server_is_a_job_among_others(engine: Engine) -> None:
 
 
 @pytest.mark.claim("job-name", "job-arguments", "job-status", "job-smallest-unit", "overview-work-is-jobs",
-                   "engine-runs-jobs",
+                   "engine-runs-jobs", "daemon-three-parts",
                    "job-of-the-clients-arguments", "engine-handlers", "engine-create-handler", "run-first-job",
                    "run-second-job", "summary-handler-makes-job")  # fmt: skip
 def test_each_request_is_a_job_with_the_clients_arguments(engine: Engine, busybox: str, name: str) -> None:
@@ -93,7 +93,8 @@ def test_search_pull_and_push_are_jobs_of_these_names(engine: Engine, shelf: She
 
 
 @pytest.mark.claim("job-run-is-create-then-start", "exec-allocates-by-job", "run-second-exec-job", "run-second-netlink",
-                   "overview-libcontainer-acts", "shape-jobs-of-walkthroughs", "job-process-in-container")  # fmt: skip
+                   "overview-libcontainer-acts", "run-second-libcontainer", "shape-jobs-of-walkthroughs",
+                   "job-process-in-container")  # fmt: skip
 def test_a_run_is_a_create_and_a_start_with_its_own_jobs(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "--name", name, busybox, "true", check=True)
     story = jobs(engine, name)

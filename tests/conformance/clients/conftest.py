@@ -51,7 +51,7 @@ class Project:
         self._engine, self._folder, self._command = engine, folder, command
         (folder / "home").mkdir()
         # Compose v1 reads of an image what the API leaves out since 1.45; its users choose a version by this.
-        self._environment = {"HOME": str(folder / "home"), "COMPOSE_API_VERSION": "1.41"}
+        self.environment = {"HOME": str(folder / "home"), "COMPOSE_API_VERSION": "1.41"}
 
     def write(self, text: str) -> None:
         """The project's file."""
@@ -66,7 +66,7 @@ class Project:
     def __call__(self, *arguments: str, check: bool = True, timeout: float = 120) -> Output:
         return self._engine.docker(
             "-p", self.name, "-f", str(self._folder / "docker-compose.yml"), *arguments,
-            cli=self._command, check=check, timeout=timeout, env=self._environment,
+            cli=self._command, check=check, timeout=timeout, env=self.environment,
         )  # fmt: skip
 
     def end(self) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.conformance.clients.conftest import Project
-from tests.support.engines import Engine
+from tests.support.engines import Engine, remove_cgroups
 
 pytestmark = [pytest.mark.claim("client-compose-v2"), pytest.mark.requires("apt")]
 
@@ -147,9 +147,22 @@ def test_cp(project: Project, busybox: str) -> None:
 
 
 @pytest.mark.claim("POST /build")
-def test_build(project: Project, busybox: str) -> None:
+@pytest.mark.parametrize(
+    "builder",
+    [
+        pytest.param("0", id="classic"),
+        pytest.param("1", id="buildkit", marks=pytest.mark.claim("rule-buildkit", "POST /grpc", "POST /session")),
+    ],
+)
+def test_build(engine: Engine, project: Project, busybox: str, builder: str) -> None:
+    """BuildKit's client is part of compose: it asks /grpc for the build, and offers its files and names at /session."""
+    project.environment["DOCKER_BUILDKIT"] = builder
     project.add("Dockerfile", f"FROM {busybox}\nRUN echo built > /word\nCMD cat /word\n")
     project.write("services:\n  app:\n    build: .\n    network_mode: none\n")
     project("build")
     assert project("run", "--rm", "-T", "app").out == "built\n"
     project("down", "--rmi", "all")
+    engine.request("POST", "/build/prune?all=1")
+    if builder == "1":
+        # The parent of its steps' cgroups stays, empty, until the daemon ends.
+        remove_cgroups(f"{engine.cgroup_parent}/buildkit")
