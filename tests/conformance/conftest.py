@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from tests.support import debian, engines, images
 from tests.support.capabilities import has
-from tests.support.compare import Comparison, Side
+from tests.support.compare import Alike, Comparison, Side
 from tests.support.engines import Engine, Output
 from tests.support.recorder import Recorder
 from tests.support.registry import Registry
@@ -170,6 +171,21 @@ def compare(engine: Engine, running: Running) -> Iterator[Comparison]:
     )
     yield comparison
     comparison.close()
+
+
+@pytest.fixture
+def alike(request: pytest.FixtureRequest, engine: Engine, running: Running) -> Iterator[Alike]:
+    """The engine under test, and the reference engine too where this machine is to have one.
+
+    A machine that says what it promises, as the lab's guests do, is asked for no more than that.
+    """
+    promised = os.environ.get("PYKER_PROMISED")
+    here = has("dockerd") if promised is None else "dockerd" in promised.split(",")
+    comparison: Comparison | None = request.getfixturevalue("compare") if here else None
+    name = comparison.name if comparison is not None else f"c{next(_numbers)}"
+    both = Alike(running.start(engine.specification), name, comparison)
+    yield both
+    both.close()
 
 
 @pytest.fixture

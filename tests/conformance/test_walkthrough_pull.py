@@ -10,6 +10,7 @@ import pytest
 
 from tests.conformance.conftest import Client, Shelf
 from tests.support import images
+from tests.support.compare import Alike
 from tests.support.engines import Engine
 from tests.support.recorder import Recorder
 
@@ -72,8 +73,9 @@ def test_pull_is_one_post_to_images_create(engine: Engine, shelf: Shelf, cli: Cl
 
 
 @pytest.mark.claim("pull-status", "graph-reuses", "shape-pull")
-def test_second_pull_is_up_to_date(engine: Engine, shelf: Shelf, busybox: str, cli: Client) -> None:
-    lines = cli("pull", busybox).out.splitlines()
+def test_second_pull_is_up_to_date(alike: Alike, cli: Client) -> None:
+    busybox = alike.pulled()
+    lines = alike("pull", busybox, cli=cli.argv).out.splitlines()
     assert len(lines) == 4, lines
     assert lines[2] == f"Status: Image is up to date for {busybox}"
 
@@ -134,18 +136,19 @@ def test_the_store_has_the_documents_shape(engine: Engine, busybox: str) -> None
 
 
 @pytest.mark.claim("graph-layer-order", "graph-layers", "graphdriver-gives-rootfs", "registry-unpack")
-def test_whiteouts_hide_files_of_lower_layers(engine: Engine, shelf: Shelf, name: str) -> None:
-    reference = shelf.add("walk/white:1", **_layers("white"))
-    done = engine.docker("run", "--rm", "--name", name, reference, "ls", "/srv")
+def test_whiteouts_hide_files_of_lower_layers(alike: Alike) -> None:
+    reference = alike.pulled(alike.add("walk/white:1", **_layers("white")))
+    done = alike("run", "--rm", "--name", alike.name, reference, "ls", "/srv")
     assert done.out == "third\n", done
 
 
 @pytest.mark.claim("rule-image-references", "POST /images/create", "graph-versions")
-def test_pull_by_digest(engine: Engine, shelf: Shelf, busybox: str) -> None:
-    value = engine.request("GET", f"/images/{busybox}/json").json()
+def test_pull_by_digest(alike: Alike, engine: Engine) -> None:
+    value = engine.request("GET", f"/images/{alike.pulled()}/json").json()
     assert isinstance(value, dict)
-    reference = value["RepoDigests"][0]
-    done = engine.docker("pull", reference)
+    # What other tests pushed has the same digest in other repositories.
+    reference = next(each for each in value["RepoDigests"] if "/test/busybox@" in each)
+    done = alike("pull", reference)
     assert done.code == 0, done
     digest = reference.partition("@")[2]
     assert done.out.splitlines()[0] == f"{reference}: Pulling from test/busybox"
@@ -153,31 +156,34 @@ def test_pull_by_digest(engine: Engine, shelf: Shelf, busybox: str) -> None:
 
 
 @pytest.mark.claim("registry-errors", "rule-pull")
-def test_unknown_tag_is_a_404_with_the_registrys_words(engine: Engine, shelf: Shelf) -> None:
+def test_unknown_tag_is_a_404_with_the_registrys_words(alike: Alike, shelf: Shelf) -> None:
     reference = f"{shelf.registry.address}/walk/nothing:1"
-    done = engine.docker("pull", reference)
+    done = alike("pull", reference)
     assert done.code == 1
     assert done.err.strip() == (
         f"Error response from daemon: manifest for {reference} not found: manifest unknown: manifest unknown"
     )
 
 
-@pytest.mark.claim("registry-reference-grammar", "POST /images/create")
-def test_bad_reference_is_refused(engine: Engine) -> None:
-    reply = engine.request("POST", "/images/create?fromImage=library/UPPER&tag=1")
-    assert reply.status == 400
+def _refusal(engine: Engine, query: str) -> tuple[int, str]:
+    """What is said of a pull that never begins."""
+    reply = engine.request("POST", f"/v1.41/images/create?{query}")
     value = reply.json()
     assert isinstance(value, dict)
-    assert "must be lowercase" in value["message"]
+    return reply.status, value["message"]
+
+
+@pytest.mark.claim("registry-reference-grammar", "POST /images/create")
+def test_bad_reference_is_refused(alike: Alike) -> None:
+    # Since 25 the name stands in brackets after the words.
+    said = alike.agree(lambda engine: re.sub(r" \([^)]*\)", "", str(_refusal(engine, "fromImage=library/UPPER&tag=1"))))
+    assert said == "(400, 'invalid reference format: repository name must be lowercase')"
 
 
 @pytest.mark.claim("registry-errors", "POST /images/create")
-def test_registry_that_does_not_answer(engine: Engine) -> None:
-    reply = engine.request("POST", "/images/create?fromImage=127.0.0.1:1/x/y&tag=1")
-    assert reply.status == 500
-    value = reply.json()
-    assert isinstance(value, dict)
-    assert "connection refused" in value["message"]
+def test_registry_that_does_not_answer(alike: Alike) -> None:
+    status, said = alike.agree(lambda engine: _refusal(engine, "fromImage=127.0.0.1:1/x/y&tag=1"))
+    assert status == 500 and "connection refused" in said
 
 
 @pytest.mark.claim(
@@ -200,10 +206,11 @@ def test_pushed_image_keeps_its_layers(engine: Engine, shelf: Shelf) -> None:
 
 
 @pytest.mark.claim("DELETE /images/{name}", "rule-image-delete", "shape-rmi")
-def test_rmi_says_what_it_untagged_and_deleted(engine: Engine, shelf: Shelf) -> None:
-    reference = shelf.add("walk/rmi:1", **_layers("rmi"))
-    engine.docker("pull", reference, check=True)
-    lines = engine.docker("rmi", reference, check=True).out.splitlines()
+def test_rmi_says_what_it_untagged_and_deleted(alike: Alike, engine: Engine) -> None:
+    reference = alike.pulled(alike.add("walk/rmi:1", **_layers("rmi")))
+    done = alike("rmi", reference)
+    assert done.code == 0, done
+    lines = done.out.splitlines()
     assert lines[0] == f"Untagged: {reference}"
     assert re.fullmatch(r"Untagged: .*/walk/rmi@sha256:[0-9a-f]{64}", lines[1])
     assert all(re.fullmatch(r"Deleted: sha256:[0-9a-f]{64}", line) for line in lines[2:])
@@ -235,6 +242,6 @@ def test_tag_and_images(engine: Engine, busybox: str) -> None:
 
 @pytest.mark.claim("DELETE /images/{name}", "rule-image-delete")
 @pytest.mark.requires("docker-cli-28")
-def test_rmi_of_unknown_image(engine: Engine) -> None:
-    done = engine.docker("rmi", "nosuch")
+def test_rmi_of_unknown_image(alike: Alike) -> None:
+    done = alike("rmi", "nosuch")
     assert (done.code, done.err.strip()) == (1, "Error response from daemon: No such image: nosuch:latest")

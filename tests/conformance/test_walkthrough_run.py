@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.conftest import Client, Shelf
+from tests.support.compare import Alike
 from tests.support.engines import Engine
 from tests.support.recorder import Recorder
 from tests.support.sandbox import wait_until
 
 
 @pytest.mark.claim("run-purpose", "container-command", "client-one-life", "accept-docker-cli")
-def test_run_prints_what_the_command_prints(cli: Client, busybox: str) -> None:
-    done = cli("run", "--rm", busybox, "echo", "hi")
+def test_run_prints_what_the_command_prints(alike: Alike, cli: Client) -> None:
+    done = alike("run", "--rm", alike.pulled(), "echo", "hi", cli=cli.argv)
     assert (done.code, done.out, done.err) == (0, "hi\n", "")
 
 
@@ -64,21 +65,21 @@ def test_missing_image_is_pulled(cli: Client, engine: Engine, shelf: Shelf) -> N
 
 
 @pytest.mark.claim("rule-stream-frames", "rule-wait", "accept-docker-cli", "POST /containers/{id}/attach")
-def test_streams_are_apart_and_the_exit_code_is_the_commands(cli: Client, busybox: str) -> None:
-    done = cli("run", "--rm", busybox, "sh", "-c", "echo o; echo e >&2; exit 3")
+def test_streams_are_apart_and_the_exit_code_is_the_commands(alike: Alike, cli: Client) -> None:
+    done = alike("run", "--rm", alike.pulled(), "sh", "-c", "echo o; echo e >&2; exit 3", cli=cli.argv)
     assert (done.code, done.out, done.err) == (3, "o\n", "e\n")
 
 
 @pytest.mark.claim("rule-half-close", "break-attach-half-close", "POST /containers/{id}/attach")
-def test_stdin_reaches_the_command_and_its_end_too(cli: Client, busybox: str) -> None:
-    done = cli("run", "-i", "--rm", busybox, "cat", input="stdin-data")
+def test_stdin_reaches_the_command_and_its_end_too(alike: Alike, cli: Client) -> None:
+    done = alike("run", "-i", "--rm", alike.pulled(), "cat", input="stdin-data", cli=cli.argv)
     assert (done.code, done.out) == (0, "stdin-data"), done
 
 
 @pytest.mark.claim("rule-half-close", "rule-drain", "POST /containers/{id}/attach")
-def test_a_megabyte_through_cat(cli: Client, busybox: str) -> None:
+def test_a_megabyte_through_cat(alike: Alike, cli: Client) -> None:
     text = "0123456789abcdef" * 65536
-    done = cli("run", "-i", "--rm", busybox, "cat", input=text)
+    done = alike("run", "-i", "--rm", alike.pulled(), "cat", input=text, cli=cli.argv)
     assert done.code == 0 and done.out == text
 
 
@@ -92,30 +93,31 @@ def test_a_megabyte_through_cat(cli: Client, busybox: str) -> None:
         (["/etc"], 126, "is a directory|permission denied"),
     ],
 )
-def test_commands_that_cannot_run(cli: Client, busybox: str, command: list[str], code: int, words: str) -> None:
-    done = cli("run", "--rm", busybox, *command)
+def test_commands_that_cannot_run(alike: Alike, cli: Client, command: list[str], code: int, words: str) -> None:
+    done = alike("run", "--rm", alike.pulled(), *command, only="code out", cli=cli.argv)
     assert done.code == code, done
     assert re.search(words, done.err), done
 
 
 @pytest.mark.claim("accept-docker-cli", "registry-errors")
-def test_unknown_image_exits_125(cli: Client, engine: Engine, shelf: Shelf) -> None:
-    done = cli("run", "--rm", f"{shelf.registry.address}/no/such:1")
+def test_unknown_image_exits_125(alike: Alike, cli: Client, shelf: Shelf) -> None:
+    done = alike("run", "--rm", f"{shelf.registry.address}/no/such:1", only="code out", cli=cli.argv)
     assert done.code == 125 and "not found: manifest unknown" in done.err, done
 
 
 @pytest.mark.claim("accept-docker-cli", "run-client-parses")
-def test_unknown_flag_exits_125(cli: Client) -> None:
-    done = cli("run", "--no-such-flag", "x")
+def test_unknown_flag_exits_125(alike: Alike, cli: Client) -> None:
+    done = alike("run", "--no-such-flag", "x", only="code out", cli=cli.argv)
     assert done.code == 125 and "unknown flag: --no-such-flag" in done.err, done
 
 
 @pytest.mark.claim("POST /containers/{id}/kill", "POST /containers/{id}/wait", "rule-kill", "accept-docker-cli")
-def test_signal_death_is_128_plus_the_signal(cli: Client, engine: Engine, busybox: str, name: str) -> None:
-    cli("run", "-d", "--name", name, busybox, "sleep", "60")
-    assert cli("kill", name).out == f"{name}\n"
-    assert cli("wait", name).out == "137\n"
-    assert engine.state(name)["Status"] == "exited"
+def test_signal_death_is_128_plus_the_signal(alike: Alike, cli: Client) -> None:
+    name = alike.name
+    alike("run", "-d", "--name", name, alike.pulled(), "sleep", "60", cli=cli.argv)
+    assert alike("kill", name, cli=cli.argv).out == f"{name}\n"
+    assert alike("wait", name, cli=cli.argv).out == "137\n"
+    assert alike.agree(lambda engine: engine.state(name)["Status"]) == "exited"
 
 
 @pytest.mark.claim("rule-auto-remove")
@@ -152,8 +154,8 @@ def test_five_namespaces_are_its_own(engine: Engine, busybox: str, name: str, ki
 
 
 @pytest.mark.claim("isolation-pid")
-def test_init_is_pid_1_and_sees_only_its_own(engine: Engine, busybox: str) -> None:
-    done = engine.docker("run", "--rm", busybox, "sh", "-c", "echo $$; ls -d /proc/[0-9]*")
+def test_init_is_pid_1_and_sees_only_its_own(alike: Alike) -> None:
+    done = alike("run", "--rm", alike.pulled(), "sh", "-c", "echo $$; ls -d /proc/[0-9]*")
     assert done.out.splitlines()[0] == "1"
     assert "/proc/1" in done.out and len(done.out.splitlines()) <= 3, done
 
@@ -165,8 +167,8 @@ def test_host_network_is_the_engines(engine: Engine, busybox: str, name: str) ->
 
 
 @pytest.mark.claim("network-type-null", "rule-namespace-modes")
-def test_no_network_has_only_loopback(engine: Engine, busybox: str) -> None:
-    done = engine.docker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net")
+def test_no_network_has_only_loopback(alike: Alike) -> None:
+    done = alike("run", "--rm", "--network", "none", alike.pulled(), "ls", "/sys/class/net")
     assert done.out.split() == ["lo"], done
 
 
@@ -230,16 +232,13 @@ def test_port_zero_gets_a_port_before_start_returns(engine: Engine, busybox: str
 
 
 @pytest.mark.claim("rule-port-taken", "break-ports")
-def test_port_in_use_is_500_and_leaves_the_container_created(engine: Engine, busybox: str, name: str) -> None:
-    engine.docker("run", "-d", "--name", name, "-p", "17777:80", busybox, "sleep", "60", check=True)
-    other = f"{name}-other"
-    try:
-        done = engine.docker("run", "-d", "--name", other, "-p", "17777:80", busybox, "sleep", "60")
-        assert done.code == 125 and "port is already allocated" in done.err, done
-        state = engine.state(other)
-        assert (state["Status"], state["ExitCode"]) == ("created", 128), state
-    finally:
-        engine.request("DELETE", f"/containers/{other}?force=1")
+def test_port_in_use_is_500_and_leaves_the_container_created(alike: Alike) -> None:
+    image, other = alike.pulled(), f"{alike.name}-other"
+    alike("run", "-d", "--name", alike.name, "-p", "17777:80", image, "sleep", "60")
+    done = alike("run", "-d", "--name", other, "-p", "17777:80", image, "sleep", "60")
+    assert done.code == 125 and "port is already allocated" in done.err, done
+    state = alike.agree(lambda engine: {key: engine.state(other)[key] for key in ("Status", "ExitCode")})
+    assert state == {"Status": "created", "ExitCode": 128}
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -247,22 +246,32 @@ def _status(pid: int) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
+def _agreed_status(alike: Alike, flags: list[str], *keys: str) -> dict[str, str]:
+    """Lines of the status of a container's first process, which the reference's has too."""
+    image = alike.pulled()
+
+    def status(engine: Engine) -> dict[str, str]:
+        found = _status(_facts(engine, image, alike.name, *flags))
+        return {key: found[key] for key in keys}
+
+    return alike.agree(status)
+
+
 @pytest.mark.claim("rule-default-capabilities", "rule-default-seccomp", "overview-running-container")
-def test_default_capabilities_and_seccomp(engine: Engine, busybox: str, name: str) -> None:
-    status = _status(_facts(engine, busybox, name))
-    assert [status[key] for key in ("CapPrm", "CapEff", "CapBnd")] == ["00000000a80425fb"] * 3
-    assert (status["CapInh"], status["CapAmb"], status["Seccomp"], status["NoNewPrivs"]) == (
-        "0" * 16,
-        "0" * 16,
-        "2",
-        "0",
-    )
+def test_default_capabilities_and_seccomp(alike: Alike) -> None:
+    wanted = {
+        **dict.fromkeys(("CapPrm", "CapEff", "CapBnd"), "00000000a80425fb"),
+        **dict.fromkeys(("CapInh", "CapAmb"), "0" * 16),
+        "Seccomp": "2",
+        "NoNewPrivs": "0",
+    }
+    assert _agreed_status(alike, [], *wanted) == wanted
 
 
 @pytest.mark.claim("rule-user", "rule-default-capabilities")
-def test_another_user_has_no_effective_capabilities(engine: Engine, busybox: str, name: str) -> None:
-    status = _status(_facts(engine, busybox, name, "-u", "33:33"))
-    assert (status["Uid"].split()[0], status["Gid"].split()[0]) == ("33", "33")
+def test_another_user_has_no_effective_capabilities(alike: Alike) -> None:
+    status = _agreed_status(alike, ["-u", "33:33"], "Uid", "Gid", "CapEff", "CapPrm", "CapBnd")
+    assert (status["Uid"].split(), status["Gid"].split()) == (["33"] * 4, ["33"] * 4)
     assert (status["CapEff"], status["CapPrm"], status["CapBnd"]) == ("0" * 16, "0" * 16, "00000000a80425fb")
 
 
@@ -279,8 +288,9 @@ def test_another_user_has_no_effective_capabilities(engine: Engine, busybox: str
         (["--security-opt", "seccomp=unconfined"], "Seccomp", "0"),
     ],
 )
-def test_security_flags(engine: Engine, busybox: str, name: str, flags: list[str], field: str, value: str) -> None:
-    assert _status(_facts(engine, busybox, name, *flags))[field] == value
+def test_security_flags(alike: Alike, flags: list[str], field: str, value: str) -> None:
+    status = _agreed_status(alike, flags, "CapBnd", "CapEff", "CapPrm", "NoNewPrivs", "Seccomp")
+    assert status[field] == value
 
 
 @pytest.mark.claim(
@@ -324,11 +334,9 @@ def test_security_flags(engine: Engine, busybox: str, name: str, flags: list[str
         ([], "ls -a / | grep dockerenv", ".dockerenv\n"),
     ],
 )  # fmt: skip
-def test_flags_have_their_effect(
-    engine: Engine, busybox: str, flags: list[str], command: str, output: str | None
-) -> None:
+def test_flags_have_their_effect(alike: Alike, flags: list[str], command: str, output: str | None) -> None:
     arguments = [command] if "--entrypoint" in flags else ["sh", "-c", command]
-    done = engine.docker("run", "--rm", *flags, busybox, *arguments)
+    done = alike("run", "--rm", *flags, alike.pulled(), *arguments)
     assert done.code == 0, done
     if output is not None:
         assert done.out == output
@@ -339,9 +347,9 @@ def test_flags_have_their_effect(
 
 
 @pytest.mark.claim("rule-read-only")
-def test_read_only_root(engine: Engine, busybox: str) -> None:
+def test_read_only_root(alike: Alike) -> None:
     script = "touch /x 2>/dev/null || echo refused; touch /dev/shm/y && touch /t/z && echo written"
-    done = engine.docker("run", "--rm", "--read-only", "--tmpfs", "/t", busybox, "sh", "-c", script)
+    done = alike("run", "--rm", "--read-only", "--tmpfs", "/t", alike.pulled(), "sh", "-c", script)
     assert done.out == "refused\nwritten\n", done
 
 
@@ -354,8 +362,8 @@ def test_read_only_root(engine: Engine, busybox: str) -> None:
         ("/sys/kernel/uevent_helper", "Read-only file system|nonexistent|No such"),
     ],
 )
-def test_kernel_files_cannot_be_written(engine: Engine, busybox: str, path: str, words: str) -> None:
-    done = engine.docker("run", "--rm", busybox, "sh", "-c", f"echo x > {path}")
+def test_kernel_files_cannot_be_written(alike: Alike, path: str, words: str) -> None:
+    done = alike("run", "--rm", alike.pulled(), "sh", "-c", f"echo x > {path}")
     assert done.code != 0 and re.search(words, done.err), done
 
 
@@ -363,8 +371,8 @@ def test_kernel_files_cannot_be_written(engine: Engine, busybox: str, path: str,
 @pytest.mark.parametrize(
     "path", ["/proc/keys", "/proc/timer_list", "/proc/kcore", "/proc/latency_stats", "/proc/sched_debug"]
 )
-def test_masked_files_are_empty(engine: Engine, busybox: str, path: str) -> None:
-    done = engine.docker("run", "--rm", busybox, "sh", "-c", f"[ -e {path} ] && head -c 10 {path} | wc -c || echo 0")
+def test_masked_files_are_empty(alike: Alike, path: str) -> None:
+    done = alike("run", "--rm", alike.pulled(), "sh", "-c", f"[ -e {path} ] && head -c 10 {path} | wc -c || echo 0")
     assert done.out.strip() == "0", done
 
 
@@ -378,8 +386,8 @@ def test_bind_mount_both_ways(engine: Engine, busybox: str, tmp_path: Path) -> N
 
 
 @pytest.mark.claim("rule-mount-modes")
-def test_read_only_bind(engine: Engine, busybox: str, tmp_path: Path) -> None:
-    done = engine.docker("run", "--rm", "-v", f"{tmp_path}:/data:ro", busybox, "touch", "/data/x")
+def test_read_only_bind(alike: Alike, tmp_path: Path) -> None:
+    done = alike("run", "--rm", "-v", f"{tmp_path}:/data:ro", alike.pulled(), "touch", "/data/x")
     assert done.code == 1 and "Read-only file system" in done.err, done
     assert list(tmp_path.iterdir()) == []
 
@@ -399,9 +407,9 @@ def test_named_volume_keeps_and_copies_up(engine: Engine, busybox: str, name: st
 
 
 @pytest.mark.claim("rule-create-validation", "rule-mount-modes")
-def test_mount_of_a_missing_source_is_refused(engine: Engine, busybox: str, tmp_path: Path) -> None:
+def test_mount_of_a_missing_source_is_refused(alike: Alike, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    done = engine.docker("run", "--rm", "--mount", f"type=bind,source={missing},target=/x", busybox, "true")
+    done = alike("run", "--rm", "--mount", f"type=bind,source={missing},target=/x", alike.pulled(), "true")
     assert done.code == 125 and f"bind source path does not exist: {missing}" in done.err, done
     assert not missing.exists()
 
@@ -436,11 +444,14 @@ def _cgroup(pid: int, controller: str) -> Path:
         (["--pids-limit", "17"], "pids", "pids.max", "17"),
     ],
 )
-def test_limits_are_in_the_cgroup(
-    engine: Engine, busybox: str, name: str, flags: list[str], controller: str, file: str, value: str
-) -> None:
-    pid = _facts(engine, busybox, name, *flags)
-    assert (_cgroup(pid, controller) / file).read_text().strip() == value
+def test_limits_are_in_the_cgroup(alike: Alike, flags: list[str], controller: str, file: str, value: str) -> None:
+    image = alike.pulled()
+
+    def written(engine: Engine) -> str:
+        pid = _facts(engine, image, alike.name, *flags)
+        return (_cgroup(pid, controller) / file).read_text().strip()
+
+    assert alike.agree(written) == value
 
 
 @pytest.mark.claim("libcontainer-cgroups", "run-second-isolates")
@@ -479,13 +490,13 @@ def test_out_of_memory_is_reported(engine: Engine, busybox: str, name: str) -> N
 
 @pytest.mark.claim("rule-default-devices", "libcontainer-devices")
 @pytest.mark.parametrize("device", ["/dev/vda", "/dev/kmsg"])
-def test_devices_are_refused(engine: Engine, busybox: str, device: str) -> None:
+def test_devices_are_refused(alike: Alike, device: str) -> None:
     if not os.path.exists(device):
         pytest.skip(f"no {device} here")
     info = os.stat(device)
     kind = "b" if os.path.realpath(device) != "/dev/kmsg" else "c"
     script = f"mknod /tmp/d {kind} {os.major(info.st_rdev)} {os.minor(info.st_rdev)} && head -c 1 /tmp/d"
-    done = engine.docker("run", "--rm", busybox, "sh", "-c", script)
+    done = alike("run", "--rm", alike.pulled(), "sh", "-c", script)
     assert done.code != 0 and "Operation not permitted" in done.err, done
 
 

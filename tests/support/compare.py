@@ -18,6 +18,8 @@ from urllib.parse import quote
 from tests.support.engines import Engine, Output, Reply
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
+STOCK = ("docker",)
+"""The stock docker CLI."""
 VERSION = "1.41"
 """API version of a comparison unless the path has one: the newest of the oldest reference engine."""
 
@@ -163,6 +165,15 @@ def _attributes(event: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key, value in event["Actor"]["Attributes"].items() if key != "execDuration"}
 
 
+def remove_named(engine: Engine, name: str) -> None:
+    """Remove every container whose name begins with ``name``."""
+    rows = engine.request("GET", "/containers/json?all=1").json()
+    assert isinstance(rows, list)
+    for row in rows:
+        if any(each.startswith(f"/{name}") for each in row["Names"]):
+            engine.request("DELETE", f"/containers/{row['Id']}?force=1&v=1")
+
+
 class Comparison:
     """Asks both engines the same, at the same time."""
 
@@ -200,12 +211,19 @@ class Comparison:
         timeout: float = 60,
         unordered: bool = False,
         only: str = "code out err",
+        cli: Sequence[str] = STOCK,
     ) -> Pair:
         """One docker command line on both: exit code, stdout and stderr must be the same.
 
-        ``unordered``: lines may come in another order. ``only``: which of the three are compared.
+        ``unordered``: lines may come in another order. ``only``: which of the three are compared. ``cli``: the client
+        of the engine under test; the reference is always asked by the stock one.
         """
-        answers = Pair(*self.both(lambda engine: engine.docker(*arguments, input=input, env=env, timeout=timeout)))
+
+        def run(engine: Engine) -> Output:
+            client = cli if engine is self.tested.engine else STOCK
+            return engine.docker(*arguments, input=input, env=env, timeout=timeout, cli=client)
+
+        answers = Pair(*self.both(run))
         told = [self._told(side.engine, said, unordered, only) for side, said in zip(self._sides, answers, strict=True)]
         assert told[0] == told[1], f"docker {' '.join(arguments)}\n{differing(*told)}"
         return answers
@@ -295,15 +313,67 @@ class Comparison:
 
     def close(self) -> None:
         """Remove on both what has the comparison's name."""
-
-        def tidy(engine: Engine) -> None:
-            rows = engine.request("GET", "/containers/json?all=1").json()
-            assert isinstance(rows, list)
-            for row in rows:
-                if any(name.startswith(f"/{self.name}") for name in row["Names"]):
-                    engine.request("DELETE", f"/containers/{row['Id']}?force=1&v=1")
-
         try:
-            self.both(tidy)
+            self.both(lambda engine: remove_named(engine, self.name))
         finally:
             self._pool.shutdown()
+
+
+class Alike:
+    """Asks the engine under test, and the reference beside it where one is at hand, which must say the same.
+
+    For tests that have to run where there is no reference too, such as in a guest of the lab: what they assert of the
+    answer holds everywhere, and the comparison adds to it.
+    """
+
+    def __init__(self, tested: Side, name: str, comparison: Comparison | None) -> None:
+        self._tested = tested
+        self._comparison = comparison
+        self.name = name
+        """A container name that is free; what has it, or it with something behind, is removed afterwards."""
+
+    def __call__(
+        self,
+        *arguments: str,
+        input: str | None = None,
+        timeout: float = 60,
+        unordered: bool = False,
+        only: str = "code out err",
+        cli: Sequence[str] = STOCK,
+    ) -> Output:
+        """One docker command line, as ``Comparison`` has it; what the engine under test said."""
+        if self._comparison is None:
+            return self._tested.engine.docker(*arguments, input=input, timeout=timeout, cli=cli)
+        pair = self._comparison(*arguments, input=input, timeout=timeout, unordered=unordered, only=only, cli=cli)
+        return pair.tested
+
+    def agree(self, ask: Callable[[Engine], Answer]) -> Answer:
+        """What ``ask`` finds on the engine under test; on the reference it must find the same."""
+        if self._comparison is None:
+            return ask(self._tested.engine)
+        reference, tested = self._comparison.both(ask)
+        assert reference == tested, f"the reference has {reference!r}, the engine under test {tested!r}"
+        return tested
+
+    def add(self, name: str, **build: object) -> str:
+        """An image in the registries beside the engines; returns the reference that names it."""
+        maker = self._tested.shelf if self._comparison is None else self._comparison
+        return maker.add(name, **build)
+
+    def pulled(self, reference: str = "") -> str:
+        """``reference``, busybox unless told, pulled."""
+        wanted = reference or self._tested.shelf.busybox
+        self.both(lambda engine: engine.docker("pull", "-q", wanted, check=True))
+        return wanted
+
+    def both(self, work: Callable[[Engine], object]) -> None:
+        """Have ``work`` done with the engine under test, and with the reference if there is one."""
+        if self._comparison is None:
+            work(self._tested.engine)
+        else:
+            self._comparison.both(work)
+
+    def close(self) -> None:
+        """Remove what has the name."""
+        if self._comparison is None:
+            remove_named(self._tested.engine, self.name)
