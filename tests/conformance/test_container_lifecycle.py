@@ -470,7 +470,12 @@ class TestTop:
     def test_every_process_once(self, engine: Engine, busybox: str, name: str) -> None:
         pid = run(engine, busybox, name, ["sh", "-c", "sleep 291 & sleep 292 & wait"])
         children = Path(f"/proc/{pid}/task/{pid}/children")
-        wait_until(lambda: len(children.read_text().split()) == 2, what="two children")
+
+        def lines() -> list[bytes]:
+            return [Path(f"/proc/{child}/cmdline").read_bytes() for child in children.read_text().split()]
+
+        # They are shells that are about to become their commands at first.
+        wait_until(lambda: lines() == [b"sleep\x00291\x00", b"sleep\x00292\x00"], what="two children")
         value = get(engine, f"/containers/{name}/top?ps_args=-o+pid,ppid,args")
         assert value["Titles"] == ["PID", "PPID", "COMMAND"]
         rows = {int(row[0]): (int(row[1]), row[2]) for row in value["Processes"]}

@@ -18,10 +18,10 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -70,7 +70,8 @@ class Verdict:
     """What the tests said about one fault.
 
     ``silent`` are the named tests that had no failure, ``unproven`` the claims without one, and ``astray`` conformance
-    tests that failed and have none of the fault's claims.
+    tests that failed and have none of the fault's claims. ``proven`` has the tests that turned each claim red, and
+    ``green`` is how many conformance tests without one of the claims stayed green.
     """
 
     caught: bool
@@ -79,6 +80,8 @@ class Verdict:
     seconds: float
     unproven: tuple[str, ...] = ()
     astray: tuple[str, ...] = ()
+    proven: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    green: int = 0
 
 
 class Copy:
@@ -186,7 +189,31 @@ def judge_claims(fault: Fault, verdict: Verdict, runs: Sequence[dict[str, Any]])
     astray = tuple(
         run["test"] for run in failed if run["level"] == "conformance" and not set(run["claims"]) & set(fault.claims)
     )
-    return replace(verdict, caught=verdict.caught and not unproven and not astray, unproven=unproven, astray=astray)
+    proven = {
+        claim: tuple(dict.fromkeys(run["test"] for run in failed if claim in run["claims"])) for claim in fault.claims
+    }
+    others = [run for run in runs if run["level"] == "conformance" and not set(run["claims"]) & set(fault.claims)]
+    return replace(
+        verdict,
+        caught=verdict.caught and not unproven and not astray,
+        unproven=unproven,
+        astray=astray,
+        proven=proven,
+        green=sum(run["outcome"] == "passed" for run in others),
+    )
+
+
+def told(verdict: Verdict) -> Iterator[str]:
+    """A line for each claim that the fault names, and one for all else."""
+    for claim, tests in verdict.proven.items():
+        if tests:
+            yield f"{claim} is red: {', '.join(test.rpartition('/')[2] for test in tests)}"
+        else:
+            yield f"{claim} is NOT red: none of its tests failed"
+    for test in verdict.astray:
+        yield f"NOT one of its claims, and red: {test}"
+    if verdict.proven and not verdict.astray:
+        yield f"nothing else is: {verdict.green} tests of other claims are green"
 
 
 def try_fault(fault: Fault, copies: SimpleQueue[Copy], sample: Sequence[str]) -> Verdict:
@@ -254,24 +281,23 @@ def _try_all(faults: Sequence[Fault], root: Path, sample: Sequence[str]) -> int:
     if not control(workers[0], faults, sample if any(fault.claims for fault in faults) else ()):
         return 2
     print(f"without a fault all is green ({time.monotonic() - began:.0f} s)\n", flush=True)
-    missed = 0
+    missed = exact = 0
     with ThreadPoolExecutor(len(workers)) as pool:
         for fault, verdict in zip(faults, pool.map(lambda each: try_fault(each, copies, sample), faults), strict=True):
             missed += not verdict.caught
+            exact += verdict.caught and bool(fault.claims)
             state = "caught" if verdict.caught else "MISSED"
             print(
                 f"{state}  {fault.id:34} {fault.level:12} {verdict.seconds:5.1f} s  {verdict.reason[:90]}", flush=True
             )
             for test in verdict.silent:
                 print(f"        no failure of {test}", flush=True)
-            for claim in verdict.unproven:
-                print(f"        no failure for the claim {claim}", flush=True)
-            for test in verdict.astray:
-                print(f"        it has nothing to do with the failure of {test}", flush=True)
+            for line in told(verdict):
+                print(f"        {line}", flush=True)
     claims = {claim for fault in faults for claim in fault.claims}
     tied = sum(bool(fault.claims) for fault in faults)
     print(f"\n{len(faults) - missed} of {len(faults)} faults caught in {time.monotonic() - began:.0f} s")
-    print(f"{tied} of them make {len(claims)} claims untrue, and nothing else")
+    print(f"{exact} of the {tied} that name claims turned exactly those red; they name {len(claims)}")
     return 1 if missed else 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pyker.server.routes import all_routes
-from tests.faults.__main__ import Fault, Verdict, judge_claims
+from tests.faults.__main__ import Fault, Verdict, judge_claims, told
 from tests.support import claims, compare, results
 
 
@@ -261,3 +261,6 @@ def test_a_fault_is_caught_by_its_claims_alone(
     verdict = judge_claims(fault, Verdict(True, (), "", 0.0), runs)
     assert (verdict.unproven, verdict.astray) == (unproven, astray)
     assert verdict.caught is (not unproven and not astray)
+    lines = list(told(verdict))
+    assert len(lines) == 1 + max(len(astray), 1) and ("NOT" in lines[0]) is bool(unproven)
+    assert lines[-1].startswith("NOT one of its claims" if astray else "nothing else is: 0 tests")
