@@ -13,6 +13,7 @@ import pytest
 from tests.conformance.conftest import Shelf
 from tests.support.asking import message
 from tests.support.cgroups import cgroup
+from tests.support.compare import Alike
 from tests.support.containers import create, finished, joined, output, run
 from tests.support.engines import Engine
 from tests.support.sandbox import wait_until
@@ -182,10 +183,14 @@ def test_a_device_that_is_not_there(engine: Engine, busybox: str, name: str) -> 
         ("0:0", [], ("0", "0"), ["0"]),
     ],
 )
-def test_users_and_groups(
-    engine: Engine, busybox: str, name: str, user: str, added: list[str], ids: tuple[str, str], groups: list[str]
-) -> None:
-    found = status(run(engine, busybox, name, User=user, HostConfig={"GroupAdd": added}))
+def test_users_and_groups(alike: Alike, user: str, added: list[str], ids: tuple[str, str], groups: list[str]) -> None:
+    image = alike.pulled()
+
+    def credentials(engine: Engine) -> dict[str, list[str]]:
+        found = status(run(engine, image, alike.name, User=user, HostConfig={"GroupAdd": added}))
+        return {"Uid": found["Uid"], "Gid": found["Gid"], "Groups": sorted(found["Groups"], key=int)}
+
+    found = alike.agree(credentials)
     assert (found["Uid"], found["Gid"]) == ([ids[0]] * 4, [ids[1]] * 4)
     assert sorted(set(found["Groups"]), key=int) == groups
 
