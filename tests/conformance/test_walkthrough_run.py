@@ -323,7 +323,7 @@ def test_security_flags(alike: Alike, flags: list[str], field: str, value: str) 
         (["--shm-size", "1m"], "df -k /dev/shm | awk 'END{print $2}'", "1024\n"),
         (["--group-add", "wheel"], "id -G", "0 10\n"),
         (["--add-host", "db:10.1.2.3"], "grep -w db /etc/hosts", "10.1.2.3\tdb\n"),
-        (["--dns", "10.9.9.9"], "grep nameserver /etc/resolv.conf", "nameserver 10.9.9.9\n"),
+        (["--dns", "10.9.9.9"], "grep ^nameserver /etc/resolv.conf", "nameserver 10.9.9.9\n"),
         (["--sysctl", "net.ipv4.ip_default_ttl=77"], "cat /proc/sys/net/ipv4/ip_default_ttl", "77\n"),
         (["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj", "500\n"),
         (["--device", "/dev/loop0:/dev/mine:r"], "ls -l /dev/mine | cut -c1", "b\n"),

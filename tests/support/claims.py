@@ -121,8 +121,12 @@ def load_pending(path: Path = FOLDER / "pending.toml") -> list[Pending]:
 
 
 def load_differences(path: Path = FOLDER / "known-differences.toml") -> list[Difference]:
-    """Raises: WrongList."""
-    differences = _made(path, Difference, _rows(path, "difference"))
+    """A row that lists several ``tests`` is as many differences. Raises: WrongList."""
+    rows = []
+    for row in _rows(path, "difference"):
+        listed = row.pop("tests", ())
+        rows += [{**row, "test": test} for test in listed] or [row]
+    differences = _made(path, Difference, rows)
     _only_once(path, (f"{entry.engine} {entry.test} {entry.versions}" for entry in differences))
     return differences
 

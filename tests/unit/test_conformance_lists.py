@@ -148,6 +148,16 @@ def test_what_is_listed_must_be_there(tmp_path: Path) -> None:
         claims.check_listed(["test_a.py::test_b[3]"], cases, whole=True, tree=tmp_path)
 
 
+def test_one_reason_may_be_that_of_several_tests(tmp_path: Path) -> None:
+    path = tmp_path / "known-differences.toml"
+    path.write_text('[[difference]]\nengine = "podman"\nreason = "r"\ntests = ["a", "b[c]"]\n')
+    found = claims.load_differences(path)
+    assert found == [claims.Difference("a", "podman", "r"), claims.Difference("b[c]", "podman", "r")]
+    path.write_text('[[difference]]\nengine = "podman"\nreason = "r"\ntests = []\n')
+    with pytest.raises(claims.WrongList, match="test"):
+        claims.load_differences(path)
+
+
 def test_a_difference_is_of_an_engine_a_version_and_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "version", lambda kind: kind.partition(":")[2] or "20.10.24")
     monkeypatch.setattr(claims.capabilities, "has", lambda name: name == "had")
