@@ -25,6 +25,7 @@ class Quiet:
         self.sandbox = sandbox
         self.data_root = root
         self.cgroup_parent = f"/{cgroup_prefix()}{uuid.uuid4().hex[:8]}"
+        self.keeps = ("volume kept",)
         for folder in ("containers", "volumes", "overlay2/l", "image/overlay2/layerdb/sha256"):
             (root / folder).mkdir(parents=True)
 
@@ -126,6 +127,16 @@ def test_a_layer_of_an_image_is_no_residue(quiet: Quiet) -> None:
         layer.mkdir()
         (layer / "cache-id").write_text(cache_id)
         assert watch.leaks() == []
+    finally:
+        watch.close()
+
+
+def test_what_an_engine_keeps_by_design_is_no_residue(quiet: Quiet) -> None:
+    watch = Watch(quiet, quiet_s=0)
+    try:
+        for name in ("kept", "other"):
+            (quiet.data_root / "volumes" / name).mkdir()
+        assert watch.leaks() == ["volume other"]
     finally:
         watch.close()
 

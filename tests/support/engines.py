@@ -70,6 +70,8 @@ class Engine:
         self.log_path = root / "daemon.log"
         self.flags = list(flags)
         self.cgroup_parent = f"/{cgroup_prefix()}{root.name}"
+        self.keeps: tuple[str, ...] = ()
+        """What it holds on to for a while, by design, when a test is over, in the words of tests/support/residue.py."""
         self._own_sandbox = sandbox is None
         self.sandbox = sandbox or Sandbox()
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -322,6 +324,8 @@ class Podman(Engine):
             'init_path = "/usr/bin/tini-static"\n'
             '[engine]\nruntime = "runc"\ninit_path = "/usr/bin/tini-static"\n'
         )
+        # The monitor of an exec stays for five minutes, so that its exit code can be asked for.
+        self.keeps = ("process conmon", f"mount {self.data_root}/overlay")
         # Its runtime refuses a machine that has both versions of cgroups mounted: here it sees only the first.
         self.sandbox.run(["umount", "/sys/fs/cgroup/unified"], check=False)
 

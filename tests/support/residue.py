@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -87,6 +87,7 @@ class Watched(Protocol):
     sandbox: Sandbox
     data_root: Path
     cgroup_parent: str
+    keeps: Collection[str]
 
     def request(self, method: str, path: str) -> Reply: ...
 
@@ -155,7 +156,7 @@ class Watch:
         found += self._processes()
         found += self._files()
         found += self._firewall()
-        return found
+        return [name for name in found if name not in self._engine.keeps]
 
     def _processes(self) -> Iterator[str]:
         """The processes of the sandbox with their children, and how many namespaces they are in."""
