@@ -6,19 +6,68 @@ removing -> (gone), or dead when removal failed halfway.
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from pyker.api.gotime import format_time, parse_time
-from pyker.container.record import Container, NetworkSettings, State
+from pyker.container.record import Container, Health, HealthLogEntry, NetworkSettings, State
 from pyker.errors import Conflict
 from pyker.libcontainer.spec import ExitRecord
 from pyker.networkdriver.bridge import mac_of
-from pyker.types.config import EndpointSettings
+from pyker.types.config import ContainerConfig, EndpointSettings, HealthConfig
+
+_SHELL = ("/bin/sh", "-c")
+_PROBES_KEPT = 5
 
 
 def nanoseconds(text: str) -> int:
     """A moment of a record as nanoseconds since 1970; Go's zero time and "" give 0."""
     return parse_time(text) if text and not text.startswith("0001-") else 0
+
+
+def health_command(config: ContainerConfig) -> tuple[str, ...] | None:
+    """What a container's health check runs; None if it has none."""
+    check = config.healthcheck
+    if not isinstance(check, HealthConfig):
+        return None
+    match check.test or ():
+        case ("CMD", *command) if command:
+            return tuple(command)
+        case ("CMD-SHELL", text, *_):
+            shell = _SHELL if config.shell is UNSET or not config.shell else config.shell
+            return (*shell, text)
+        case _:
+            return None
+
+
+def is_starting(container: Container, start_period_ns: int, now_ns: int) -> bool:
+    """Whether it has not been healthy yet, and is still within the time that it was given to start."""
+    health = container.state.health
+    if health is None or health.status != "starting":
+        return False
+    return now_ns - nanoseconds(container.state.started_at) < start_period_ns
+
+
+def probed(container: Container, entry: HealthLogEntry, retries: int, start_period_ns: int, now_ns: int) -> Container:
+    """A health check has said something. A failure while the container is starting does not count."""
+    health = container.state.health
+    if health is None:
+        return container
+    if entry.exit_code == 0:
+        status, streak = "healthy", 0
+    else:
+        streak = health.failing_streak + (not is_starting(container, start_period_ns, now_ns))
+        status = "unhealthy" if streak >= retries else health.status
+    told = Health(status=status, failing_streak=streak, log=(*health.log, entry)[-_PROBES_KEPT:])
+    return replace(container, state=replace(container.state, health=told))
+
+
+def _new_health(container: Container) -> Health | None:
+    """What a run begins with: what earlier probes said is kept."""
+    if health_command(container.config) is None:
+        return None
+    before = container.state.health
+    return Health(status="starting", log=before.log if before is not None else ())
 
 
 def started(container: Container, pid: int, now_ns: int) -> Container:
@@ -29,6 +78,7 @@ def started(container: Container, pid: int, now_ns: int) -> Container:
         pid=pid,
         started_at=format_time(now_ns),
         finished_at=container.state.finished_at,
+        health=_new_health(container),
     )
     return replace(container, state=state, has_been_started_before=True, has_been_manually_stopped=False)
 

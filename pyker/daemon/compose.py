@@ -28,6 +28,7 @@ from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
 from pyker.daemon.files import FileHandlers
 from pyker.daemon.graphstore import GraphStore
+from pyker.daemon.health import HealthChecks, HealthProber
 from pyker.daemon.imagearchives import ArchiveHandlers
 from pyker.daemon.images import ImageHandlers
 from pyker.daemon.lifecycle import LifecycleHandlers
@@ -88,6 +89,7 @@ class _Containers:
     bus: EventBus
     remover: Remover
     exits: Exits
+    health: HealthChecks
 
 
 class Daemon:
@@ -146,6 +148,7 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
     engine.on_shutdown(networks.close)
     parts = _containers(engine, graph, options)
     engine.on_shutdown(parts.exits.close)
+    engine.on_shutdown(parts.health.close)
     specs = Specs(_spec_options(options, remap), parts.store.get)
     _register_containers(engine, parts, graph, driver, specs, networks, options)
     _register_images(engine, parts, graph, options)
@@ -158,6 +161,7 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
         driver,
         parts.processes,
         parts.exits,
+        parts.health,
         parts.remover,
         parts.bus,
         options.exec_root,
@@ -180,8 +184,9 @@ def _containers(engine: Engine, graph: Graph, options: Options) -> _Containers:
     volumes = VolumeStore(options.data_root)
     processes, waiters, bus = Processes(), Waiters(), EventBus()
     remover = Remover(store, volumes, graph, processes, waiters, bus, options.exec_root)
-    exits = Exits(engine, store, processes, waiters, bus, remover)
-    return _Containers(store, volumes, processes, waiters, bus, remover, exits)
+    health = HealthChecks(engine, store, bus)
+    exits = Exits(engine, store, processes, waiters, bus, remover, health)
+    return _Containers(store, volumes, processes, waiters, bus, remover, exits, health)
 
 
 def _register_containers(
@@ -218,6 +223,7 @@ def _register_containers(
         processes,
         bus,
         exits,
+        parts.health,
         parts.remover,
         StepsFile(lambda subject: engine.jobs(tree=subject)),
         options,
@@ -261,6 +267,7 @@ def _register_containers(
     engine.register(container_jobs.StartExec, execs.start)
     engine.register(container_jobs.ResizeExec, execs.resize)
     engine.register(container_jobs.InspectExec, execs.inspect)
+    engine.register(container_jobs.HealthProbe, HealthProber(execs).probe)
     engine.register(network_jobs.InitNetworkDriver, network.init_networkdriver)
     engine.register(network_jobs.ListNetworks, network.list)
     engine.register(network_jobs.InspectNetwork, network.inspect)

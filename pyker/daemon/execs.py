@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
+import signal
 import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
@@ -153,6 +155,21 @@ class ExecHandlers:
                 for record in self._execs.values()
                 if record.view.container_id == container_id and record.view.exit_code is None
             )
+
+    def exit_code(self, exec_id: ExecId) -> int | None:
+        """None while it runs."""
+        return self._get(exec_id).view.exit_code
+
+    def ran(self, exec_id: ExecId) -> bool:
+        """Whether its command could be started at all."""
+        return self._get(exec_id).process is not None
+
+    def kill(self, exec_id: ExecId) -> None:
+        """End it, if it has not ended."""
+        process = self._get(exec_id).process
+        if process is not None:
+            with suppress(NotFound):
+                process.signal(signal.SIGKILL)
 
     def ended(self, record: Exec, exit_code: int) -> None:
         """The driver saw the process end."""

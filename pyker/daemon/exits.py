@@ -12,6 +12,7 @@ from pyker.container import state
 from pyker.container.record import Container
 from pyker.container.store import ContainerStore
 from pyker.daemon.events import EventBus
+from pyker.daemon.health import HealthChecks
 from pyker.daemon.processes import Processes
 from pyker.daemon.removal import Remover
 from pyker.daemon.restartpolicy import RestartPauses
@@ -57,6 +58,7 @@ class Exits:
         waiters: Waiters,
         bus: EventBus,
         remover: Remover,
+        health: HealthChecks,
     ) -> None:
         self._engine = engine
         self._store = store
@@ -64,6 +66,7 @@ class Exits:
         self._waiters = waiters
         self._bus = bus
         self._remover = remover
+        self._health = health
         self._pauses = RestartPauses()
         self._timers: dict[ContainerId, threading.Timer] = {}
         self._kept: set[ContainerId] = set()
@@ -96,6 +99,7 @@ class Exits:
             if container is None or not container.state.running:
                 return
             self._processes.ended(container_id)
+            self._health.end(container_id)
             began_ns = state.nanoseconds(container.state.started_at)
             ran_s = max(0, record.ended_ns - began_ns) / 1e9
             kept = container_id in self._kept

@@ -14,6 +14,7 @@ from pyker.container.record import Container
 from pyker.container.store import ContainerStore
 from pyker.daemon.events import EventBus
 from pyker.daemon.exits import Exits
+from pyker.daemon.health import HealthChecks
 from pyker.daemon.processes import Processes
 from pyker.daemon.removal import Remover, state_folder
 from pyker.daemon.restartpolicy import starts_with_daemon
@@ -38,6 +39,7 @@ class Restorer:
         driver: ExecDriver,
         processes: Processes,
         exits: Exits,
+        health: HealthChecks,
         remover: Remover,
         bus: EventBus,
         exec_root: str,
@@ -47,6 +49,7 @@ class Restorer:
         self._driver = driver
         self._processes = processes
         self._exits = exits
+        self._health = health
         self._remover = remover
         self._bus = bus
         self._exec_root = exec_root
@@ -96,7 +99,10 @@ class Restorer:
         self._sweep()
 
     def start_all(self) -> None:
-        """Start, in the background, those whose policy says so."""
+        """Start, in the background, those whose policy says so, and watch the health of those that live on."""
+        for container in self._store.all():
+            if container.state.running:
+                self._health.begin(container)
         wanted = [each for each in self._store.all() if not each.state.running and starts_with_daemon(each)]
         if wanted:
             threading.Thread(target=self._start_each, args=(wanted,), name="start-at-boot", daemon=True).start()

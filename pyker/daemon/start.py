@@ -18,6 +18,7 @@ from pyker.container.store import ContainerStore
 from pyker.daemon.create import network_name
 from pyker.daemon.events import EventBus
 from pyker.daemon.exits import Exits, publish_unmounts
+from pyker.daemon.health import HealthChecks
 from pyker.daemon.mountpoints import make_bind_sources
 from pyker.daemon.netfiles import share_network_files, write_network_files
 from pyker.daemon.options import Options
@@ -90,6 +91,7 @@ class StartHandlers:
         processes: Processes,
         bus: EventBus,
         exits: Exits,
+        health: HealthChecks,
         remover: Remover,
         steps: StepsFile,
         options: Options,
@@ -102,6 +104,7 @@ class StartHandlers:
         self._processes = processes
         self._bus = bus
         self._exits = exits
+        self._health = health
         self._remover = remover
         self._steps = steps
         self._options = options
@@ -192,6 +195,7 @@ class StartHandlers:
         self._store.put_later(container)
         self._processes.changed(container.id)
         self._bus.container("start", container)
+        self._health.begin(container)
 
     def _join(self, container: Container, other_name: str, plan: _Plan) -> Container:
         try:

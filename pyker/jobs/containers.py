@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from pyker.container.record import Container
+from pyker.container.record import Container, HealthLogEntry
 from pyker.engine.job import Job
 from pyker.types.config import ContainerConfig, EndpointSettings, HostConfig, NetworkingConfig
 from pyker.types.ids import ContainerId, ExecId
@@ -280,6 +280,17 @@ class ResizeExec(Job[None]):
     exec_id: str
     height: int
     width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthProbe(Job[HealthLogEntry]):
+    """Run a container's health check once; an exec that takes longer than ``timeout_ns`` is ended."""
+
+    name: ClassVar[str] = "health_probe"
+    service: ClassVar[bool] = True
+    container: str
+    command: tuple[str, ...]
+    timeout_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,10 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +172,50 @@ def test_attach_works_again_after_the_daemon_was_killed(engine: Engine) -> None:
     engine.start()
     done = engine.docker("attach", "echoes", input="still here\n")
     assert done.out == "still here\n"
+
+
+def test_the_next_daemon_goes_on_with_health_checks(engine: Engine) -> None:
+    """One that is under way neither holds the daemon up nor counts."""
+
+    def health() -> Any:
+        return engine.state("checked")["Health"]
+
+    script = "echo x >> /count; test ! -e /slow || sleep 300"
+    flags = ["--health-cmd", script, "--health-interval", "50ms", "--health-timeout", "1m", "--name", "checked"]
+    engine.docker("run", "-d", *flags, BUSYBOX, "sleep", "1000", check=True)
+    wait_until(lambda: health()["Status"] == "healthy", what="health")
+    engine.docker("exec", "checked", "touch", "/slow", check=True)
+    wait_until(lambda: "sleep 300" in engine.docker("top", "checked").out, what="a slow check")
+    assert engine.daemon is not None
+    began = time.monotonic()
+    engine.daemon.terminate()
+    engine.daemon.wait(20)
+    assert time.monotonic() - began < 5
+    engine.start()
+    assert health()["Status"] == "healthy"
+    assert [entry["ExitCode"] for entry in health()["Log"]] == [0] * len(health()["Log"])
+    wait_until(lambda: "sleep 300" in engine.docker("top", "checked").out, what="the next daemon's check")
+    jobs = engine.docker("jobs", cli=(sys.executable, "-m", "pyker")).out
+    assert "health_probe" in jobs
+
+
+def test_no_health_check_while_paused(engine: Engine) -> None:
+    flags = ["--health-cmd", "echo x >> /count", "--health-interval", "20ms", "--name", "checked"]
+    engine.docker("run", "-d", *flags, BUSYBOX, "sleep", "1000", check=True)
+    wait_until(lambda: engine.state("checked")["Health"]["Status"] == "healthy", what="health")  # type: ignore[index]
+    engine.docker("pause", "checked", check=True)
+    wait_until(lambda: health_log(engine) == health_log(engine, after_s=0.2), what="an end of checks")
+    engine.docker("unpause", "checked", check=True)
+    before = health_log(engine)
+    wait_until(lambda: health_log(engine) != before, what="a check after the pause")
+    assert all(entry["ExitCode"] == 0 for entry in health_log(engine))
+
+
+def health_log(engine: Engine, *, after_s: float = 0) -> list[dict[str, Any]]:
+    """What the last checks said."""
+    time.sleep(after_s)
+    health: Any = engine.state("checked")["Health"]
+    return list(health["Log"])
 
 
 class Waiting(threading.Thread):

@@ -16,6 +16,7 @@ from pyker.daemon.create import CreateDefaults, CreateHandlers
 from pyker.daemon.events import EventBus, EventHandlers
 from pyker.daemon.execs import ExecHandlers
 from pyker.daemon.exits import Exits
+from pyker.daemon.health import HealthChecks, HealthProber
 from pyker.daemon.lifecycle import LifecycleHandlers
 from pyker.daemon.logs import LogHandlers
 from pyker.daemon.mountpoints import MountPlanner
@@ -189,7 +190,8 @@ class EngineRoom:
             self.bus,
             self.options.exec_root,
         )
-        self.exits = Exits(self.engine, self.store, self.processes, self.waiters, self.bus, self.remover)
+        self.health = HealthChecks(self.engine, self.store, self.bus)
+        self.exits = Exits(self.engine, self.store, self.processes, self.waiters, self.bus, self.remover, self.health)
         self._register()
 
     def _register(self) -> None:
@@ -212,6 +214,7 @@ class EngineRoom:
             self.processes,
             self.bus,
             self.exits,
+            self.health,
             self.remover,
             StepsFile(lambda subject: ()),
             self.options,
@@ -245,6 +248,7 @@ class EngineRoom:
             (jobs.CreateExec, execs.create),
             (jobs.StartExec, execs.start),
             (jobs.InspectExec, execs.inspect),
+            (jobs.HealthProbe, HealthProber(execs).probe),
             (system_jobs.StreamEvents, EventHandlers(self.bus).stream),
         ):
             register(job, handler)
@@ -257,6 +261,7 @@ class EngineRoom:
             self.driver,
             self.processes,
             self.exits,
+            self.health,
             self.remover,
             self.bus,
             self.options.exec_root,
