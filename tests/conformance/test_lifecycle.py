@@ -432,9 +432,14 @@ def test_restart_policy_counts(engine: Engine, busybox: str, name: str) -> None:
 @pytest.mark.claim("GET /containers/{id}/top", "rule-top")
 def test_top_lists_the_processes(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "-d", "--name", name, busybox, "sleep", "61", check=True)
-    value: Any = engine.request("GET", f"/containers/{name}/top").json()
+
+    def top() -> Any:
+        return engine.request("GET", f"/containers/{name}/top").json()
+
+    # At first it is a runtime that is about to become the command.
+    wait_until(lambda: top()["Processes"][0][-1] == "sleep 61", what="the command")
+    value = top()
     assert value["Titles"] == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-    assert value["Processes"][0][-1] == "sleep 61"
     assert int(value["Processes"][0][1]) == engine.state(name)["Pid"]
 
 

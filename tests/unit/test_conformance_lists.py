@@ -102,6 +102,15 @@ def test_the_claims_of_the_faults_are_claims() -> None:
     assert {claim for fault in tied for claim in fault["claims"]} <= set(claims.load_claims())
 
 
+def test_the_faults_are_where_the_list_says() -> None:
+    """Whoever changes such a line says how the fault is planted now."""
+    listed = tomllib.loads((claims.TREE / "tests" / "faults" / "faults.toml").read_text(encoding="utf-8"))
+    for fault in map(Fault.load, listed["fault"]):
+        assert (claims.TREE / fault.file).read_text(encoding="utf-8").count(fault.old) == 1, fault.id
+    claims.check_listed([test for fault in listed["fault"] for test in fault["tests"]], [], whole=False)
+    claims.check_listed(listed["sample"], [], whole=False)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

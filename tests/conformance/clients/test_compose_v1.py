@@ -6,6 +6,7 @@ import pytest
 
 from tests.conformance.clients.conftest import Project
 from tests.support.engines import Engine
+from tests.support.sandbox import wait_until
 
 pytestmark = [pytest.mark.claim("client-compose-v1"), pytest.mark.requires("compose-v1")]
 
@@ -56,7 +57,7 @@ def test_one_service_comes_up_and_goes(engine: Engine, project: Project, busybox
     (labels,) = labels_of(engine, project)
     assert labels["com.docker.compose.service"] == "app" and labels["com.docker.compose.container-number"] == "1"
     assert labels["of.app"] == "yes"
-    assert "started" in project("logs").out
+    wait_until(lambda: "started" in project("logs").out, what="its first word")
     project("down")
     assert labels_of(engine, project) == []
 
@@ -138,6 +139,7 @@ def test_volumes_outlive_their_service_and_go_with_the_project(engine: Engine, p
     project("up", "-d")
     name = f"{project.name}_data"
     assert engine.docker("volume", "inspect", "-f", "{{.Name}}", name).out == f"{name}\n"
+    wait_until(lambda: project("exec", "-T", "store", "test", "-s", "/data/x", check=False).code == 0, what="the file")
     project("rm", "-s", "-f")
     assert project("run", "--rm", "-T", "store", "cat", "/data/x").out == "kept\n"
     project("down", "-v")

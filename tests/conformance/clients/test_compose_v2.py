@@ -8,6 +8,7 @@ import pytest
 
 from tests.conformance.clients.conftest import Project
 from tests.support.engines import Engine, remove_cgroups
+from tests.support.sandbox import wait_until
 
 pytestmark = [pytest.mark.claim("client-compose-v2"), pytest.mark.requires("apt")]
 
@@ -47,7 +48,7 @@ def test_one_service_comes_up_and_goes(project: Project, busybox: str) -> None:
     project("up", "-d")
     (row,) = rows(project)
     assert (row["Name"], row["Service"], row["State"]) == (f"{project.name}-app-1", "app", "running")
-    assert "started" in project("logs", "--no-color").out
+    wait_until(lambda: "started" in project("logs", "--no-color").out, what="its first word")
     project("down")
     assert rows(project) == []
 
@@ -124,6 +125,7 @@ def test_services_find_each_other_and_keep_their_files(engine: Engine, project: 
     project.write(TOGETHER.format(image=busybox))
     project("up", "-d")
     assert "store" in project("exec", "-T", "app", "ping", "-c1", "store").out
+    wait_until(lambda: project("exec", "-T", "store", "test", "-s", "/data/x", check=False).code == 0, what="the file")
     project("rm", "-s", "-f", "store")
     assert project("run", "--rm", "-T", "store", "cat", "/data/x").out == "kept\n"
     project("down", "-v")

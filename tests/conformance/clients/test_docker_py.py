@@ -15,6 +15,7 @@ from docker.models.networks import Network
 from tests.conformance.clients.conftest import packed
 from tests.conformance.conftest import Shelf
 from tests.support.engines import Engine
+from tests.support.sandbox import wait_until
 
 pytestmark = pytest.mark.claim("client-docker-py")
 
@@ -137,8 +138,8 @@ def test_rename_and_top(client: docker.DockerClient, sleeper: Container, names: 
     other = names()
     sleeper.rename(other)
     assert client.containers.get(other).id == sleeper.id
-    rows = sleeper.top()["Processes"]
-    assert len(rows) == 1 and rows[0][-1] == "sleep 600"
+    # At first it is a runtime that is about to become the command.
+    wait_until(lambda: [row[-1] for row in sleeper.top()["Processes"]] == ["sleep 600"], what="its one process")
 
 
 def test_lists_filter_in_its_dialect(client: docker.DockerClient, busybox: str, name: str) -> None:
