@@ -18,6 +18,7 @@ daemon -> monitor      Attach     one more client                               
 daemon -> monitor      Resize     the terminal's size
 daemon -> monitor      CloseStdin end of input
 starter -> monitor     Begin      here is your process: a memfd, the descriptors shared
+speaker -> monitor     Begin      the same again, as things are now
 starter -> cradle      Run, Exec  as the daemon sent it
 init -> starter        Born       it exists; from now on it speaks on a pair of       the starter's end
                                   its own
@@ -70,6 +71,7 @@ Socket = _socket.socket
 PACKET_BYTES = 60_000
 """Longest message that travels in a packet; the send buffer's default holds three."""
 PID_DIGITS = 10
+ATTENDED = b"a"
 _MAX_FDS = 64
 _INLINE = b"i"
 _IN_MEMFD = b"m"
@@ -178,9 +180,10 @@ class Mapped(Struct, frozen=True, tag=True):
 class Begin(Struct, frozen=True, tag=True, kw_only=True):
     """What the starter hands to the monitor with the process: all that the monitor needs from then on.
 
-    ``fds`` are descriptors that both have: first the pidfd, then so many ``outputs``, at last the control socket and
-    the clients' sockets; ``stdin``, ``oom`` and ``listener`` are places among them, 0 for none. ``outlived`` says that
-    the container's other processes would survive its first. ``name`` is for ps.
+    Descriptors are those that both have; -1 is none. ``outputs`` has the number of the stream that each carries.
+    ``outlived`` says that the container's other processes would survive its first. ``name`` is for ps. The rest is
+    what a speaker leaves to the next: how many ``oom_kills`` were told of, and by stream what was said since its last
+    whole line (since when, in nanoseconds, and what).
     """
 
     name: str
@@ -189,16 +192,19 @@ class Begin(Struct, frozen=True, tag=True, kw_only=True):
     start_time: int
     tty: bool
     stdin_once: bool
-    clients: tuple[Streams, ...] = ()
     log: LogSpec | None = None
     cgroup_path: str = ""
     state_dir: str = ""
     outlived: bool = False
-    fds: tuple[int, ...] = ()
-    outputs: int = 0
-    stdin: int = 0
-    oom: int = 0
-    listener: int = 0
+    pidfd: int = -1
+    outputs: dict[int, int] = {}
+    stdin: int = -1
+    oom: int = -1
+    listener: int = -1
+    controls: tuple[int, ...] = ()
+    clients: tuple[tuple[int, Streams], ...] = ()
+    oom_kills: int = 0
+    unfinished: dict[int, tuple[int, bytes]] = {}
 
 
 class Enter(Struct, frozen=True, tag=True):
@@ -352,21 +358,34 @@ def receive_from_daemon(channel: Socket, *, wait: bool = True) -> tuple[ToMonito
 
 
 def write_begin(begin: Begin, cradle_pid: int) -> int:
-    """A memfd with what a monitor reads without decoding, its title and the cradle's pid, and after it the rest."""
+    """A memfd with what a monitor reads without decoding, and after it the rest. First are its title, the pids of the
+    cradle and of the process in PID_DIGITS each, and ATTENDED if clients are attached from the beginning.
+    """
     memfd = os.memfd_create("pyker-begin", os.MFD_CLOEXEC)
-    _write_all(memfd, b"%b%*d%b" % (raw_title(begin.name), PID_DIGITS, cradle_pid, _encoder.encode(begin)))
+    head = (raw_title(begin.name), PID_DIGITS, cradle_pid, PID_DIGITS, begin.pid, ATTENDED if begin.clients else b"-")
+    _write_all(memfd, b"%b%*d%*d%b%b" % (*head, _encoder.encode(begin)))
     os.lseek(memfd, 0, os.SEEK_SET)
     return memfd
 
 
 def read_begin(memfd: int) -> Begin:
-    """What follows the title and the pid."""
-    return _begin_decoder.decode(os.pread(memfd, os.fstat(memfd).st_size, title_room() + PID_DIGITS))
+    """What follows that."""
+    return _begin_decoder.decode(os.pread(memfd, os.fstat(memfd).st_size, _head_bytes()))
 
 
-def with_fds(begin: Begin, fds: tuple[int, ...], outputs: int, places: dict[str, int]) -> Begin:
-    """``begin`` with its descriptors, and which is which."""
-    return msgspec.structs.replace(begin, fds=fds, outputs=outputs, **places)
+def rewrite_begin(memfd: int, begin: Begin) -> None:
+    """Put another in its place."""
+    os.ftruncate(memfd, _head_bytes())
+    os.pwrite(memfd, _encoder.encode(begin), _head_bytes())
+
+
+def _head_bytes() -> int:
+    return title_room() + 2 * PID_DIGITS + 1
+
+
+def changed(begin: Begin, **fields: object) -> Begin:
+    """``begin`` with other ``fields``."""
+    return msgspec.structs.replace(begin, **fields)
 
 
 def receive_from_init(channel: Socket) -> tuple[FromInit, list[int]]:

@@ -34,6 +34,7 @@ from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import open_cgroup
 from pyker.libcontainer.handshake import Begin, Socket, Streams
 from pyker.libcontainer.spec import LogSpec
+from pyker.libcontainer.streams import STDERR, STDOUT
 
 REHEARSALS = 12
 """The interpreter begins to specialise code after eight runs."""
@@ -105,7 +106,8 @@ def _wait_for_quiet(waiting: select.poll, news: int) -> None:
 
 
 def _rehearse() -> None:
-    """Play a monitor's part from beginning to end, with a process that says two lines and exits.
+    """Play a monitor's part from beginning to end, with a process that says two lines and then exits, and in between a
+    speaker's.
 
     What the interpreter learns about code when it runs (specialised instructions, caches) it writes beside the code.
     Learnt here, it is shared by all monitors; learnt by each, it would cost each some hundred kilobytes.
@@ -113,11 +115,13 @@ def _rehearse() -> None:
     daemon, control = handshake.pair()
     out_read, out_write = os.pipe2(os.O_CLOEXEC)
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
+    wait, go = os.pipe2(os.O_CLOEXEC)
     ours, theirs = _socket.socketpair()
     pid, pidfd = sc.clone3(0)
     if pid == 0:
         os.write(out_write, b"out\n")
-        os.write(err_write, b"err\n")
+        os.write(err_write, b"err")
+        os.read(wait, 1)
         os._exit(0)
     begin = Begin(
         name="pyker-launcher",
@@ -125,11 +129,12 @@ def _rehearse() -> None:
         start_time=0,
         tty=False,
         stdin_once=False,
-        clients=(Streams(),),
         log=LogSpec(path="/dev/null"),
+        pidfd=pidfd,
+        outputs={out_read: STDOUT, err_read: STDERR},
+        controls=(control.detach(),),
     )
-    fds = (pidfd, out_read, err_read, control.detach(), theirs.detach())
-    memfd = handshake.write_begin(handshake.with_fds(begin, fds, 2, {}), 1)
+    memfd = handshake.write_begin(begin, 1)
     for fd in (out_write, err_write):
         os.close(fd)
     child = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
@@ -139,17 +144,24 @@ def _rehearse() -> None:
     sc.set_raw_title(os.read(memfd, sc.title_room()))
     int(os.read(memfd, handshake.PID_DIGITS))
     news = select.epoll()
-    news.register(pidfd, select.EPOLLIN)
+    news.register(out_read, select.EPOLLIN)
+    news.poll(-1, 1)
+    playing = monitor.Monitor(handshake.read_begin(memfd), lambda: os.waitpid(pid, 0)[1])
+    playing.serve(0.0)
+    playing.retire(memfd, news.fileno())
+    begin = handshake.changed(handshake.read_begin(memfd), clients=((theirs.detach(), Streams()),))
+    os.write(go, b"x")
     news.poll(-1, 1)
     news.close()
-    begin = handshake.read_begin(memfd)
     os.close(memfd)
-    playing = monitor.Monitor(begin, list(begin.fds))
+    playing = monitor.Monitor(begin, lambda: os.waitpid(pid, 0)[1])
     ours.shutdown(_socket.SHUT_WR)
     playing.serve()
     playing.abandon()
     for channel in (daemon, ours):
         channel.close()
+    for fd in (wait, go):
+        os.close(fd)
 
 
 def _import_the_rest() -> None:

@@ -46,9 +46,10 @@ class JsonFileLog:
     """One container's log file, appended to. Only the monitor writes it; readers follow the file.
 
     A failing disk never stops the container: lines that cannot be written are lost, and ``lost`` counts them.
+    ``held`` is what another has ``left`` behind.
     """
 
-    def __init__(self, spec: LogSpec) -> None:
+    def __init__(self, spec: LogSpec, held: dict[int, tuple[int, bytes]] | None = None) -> None:
         self._path = spec.path
         self._max_size_bytes = spec.max_size_bytes
         self._max_files = max(spec.max_files, 1)
@@ -56,6 +57,9 @@ class JsonFileLog:
         self._attributes = _attributes(spec.attributes)
         self._partial: dict[int, bytes] = {}
         self._partial_since_ns: dict[int, int] = {}
+        for stream, (since_ns, rest) in (held or {}).items():
+            self._partial[stream] = rest
+            self._partial_since_ns[stream] = since_ns
         self._compressor = 0
         self.lost = 0
         self._fd = self._open()
@@ -105,6 +109,18 @@ class JsonFileLog:
     def unfinished(self) -> dict[int, bytes]:
         """What was said on each stream since its last whole line, and is not in the file yet."""
         return dict(self._partial)
+
+    @property
+    def resting(self) -> bool:
+        """Whether no compression is under way."""
+        if self._compressor > 0 and os.waitpid(self._compressor, os.WNOHANG)[0]:
+            self._compressor = 0
+        return self._compressor == 0
+
+    def leave(self) -> dict[int, tuple[int, bytes]]:
+        """Close the file, and give what is not in it yet to whoever opens it next: by stream, since when and what."""
+        os.close(self._fd)
+        return {stream: (self._partial_since_ns[stream], rest) for stream, rest in self._partial.items()}
 
     def flush(self) -> None:
         """Write what is left without a newline; the streams have ended."""

@@ -6,6 +6,9 @@ removes the cgroup. The daemon that asked for it talks to it over a socket pair,
 in the state folder; both speak ``pyker.libcontainer.handshake``. An exec has a monitor too, which keeps no files.
 
 It is small: what it does while its container runs touches little of the memory that it shares with the launcher.
+Whatever takes more it leaves to a speaker, a child that is forked when there is something to do (output, a client, a
+daemon) and that retires when there has been nothing for a while. What it touched is gone with it. The monitor sleeps
+meanwhile: it waits for both, and tells the speaker how the process ended. Both have the same descriptors.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import select
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from pyker.errors import PykerError, Unavailable
@@ -23,7 +27,7 @@ from pyker.libcontainer.cgroups import Cgroup, open_cgroup
 from pyker.libcontainer.handshake import Attach, Begin, CloseStdin, Exited, Oom, Resize, Socket, Started
 from pyker.libcontainer.logfile import JsonFileLog
 from pyker.libcontainer.spec import ExitRecord
-from pyker.libcontainer.streams import STDERR, STDOUT, Poller, StreamPump
+from pyker.libcontainer.streams import Poller, StreamPump
 
 DRAIN_S = 1.0
 """How long output may still come after the process ended, from others that hold its pipes."""
@@ -31,47 +35,54 @@ HELPERS_S = 0.05
 """How long a process has been running before those are seen off who brought it into being."""
 FLUSH_S = 10.0
 """How long the exit is held back for attached clients that are slow to take the last output."""
+REST_S = 2.0
+"""After how long without anything to do a speaker retires."""
+FAILED, RETIRED = 1, 2
+"""What a speaker exits with, if not with 0: that the process has ended, and all is done."""
 
 
 class Monitor:
-    """Stays with one process until it has ended. ``fds`` are those that came with ``begin``; it owns them. ``helpers``
-    are starter and cradle, if they have not been seen off yet.
+    """Stays with one process until it has ended. It owns the descriptors of ``begin``. ``status`` is called once, when
+    the process has ended: it returns how, as wait(2) does. ``helpers`` are starter and cradle, if they have not been
+    seen off yet.
     """
 
-    def __init__(self, begin: Begin, fds: list[int], helpers: tuple[int, int] | None = None) -> None:
+    def __init__(self, begin: Begin, status: Callable[[], int], helpers: tuple[int, int] | None = None) -> None:
         self._begin = begin
+        self._status = status
         self._helpers = helpers
         self._helpers_until = time.monotonic() + HELPERS_S
         self._poller = poller = Poller()
-        first_client = len(fds) - len(begin.clients)
-        control = Socket(fileno=fds[first_client - 1])
-        self._controls: list[Socket] = [control]
-        self._pidfd = fds[0]
-        outputs = fds[1 : 1 + begin.outputs]
-        self._terminal = outputs[0] if begin.tty else -1
-        self._oom_fd = fds[begin.oom] if begin.oom else -1
-        self._oom_kills = 0
+        self._controls: list[Socket] = []
+        self._pidfd = begin.pidfd
+        self._terminal = next(iter(begin.outputs), -1) if begin.tty else -1
+        self._oom_fd = begin.oom
+        self._oom_kills = begin.oom_kills
         self._listener: Socket | None = None
         self._log: JsonFileLog | None = None
         self._wait_status: int | None = None
         self._ended_ns = 0
         self._pump = StreamPump(
             poller,
-            dict(zip(outputs, (STDOUT, STDERR), strict=False)),
-            fds[begin.stdin] if begin.stdin else -1,
+            begin.outputs,
+            begin.stdin,
             tty=begin.tty,
             stdin_once=begin.stdin_once,
             log=self if begin.log is not None else None,
         )
-        for fd, streams in zip(fds[first_client:], begin.clients, strict=True):
+        if begin.unfinished:
+            # To be written at the end, also if nothing follows.
+            self._open_log()
+        for fd, streams in begin.clients:
             self._pump.attach(fd, streams)
         poller.watch(self._pidfd, select.POLLIN, self._process_ended)
         if self._oom_fd >= 0:
             poller.watch(self._oom_fd, select.POLLIN | select.POLLPRI, self._memory_exhausted)
-        if begin.listener:
-            self._listener = Socket(fileno=fds[begin.listener])
-            poller.watch(self._listener.fileno(), select.POLLIN, self._accept)
-        poller.watch(control.fileno(), select.POLLIN, lambda _: self._commands(control), first=True)
+        if begin.listener >= 0:
+            self._listener = Socket(fileno=begin.listener)
+            poller.watch(begin.listener, select.POLLIN, self._accept)
+        for fd in begin.controls:
+            self._listen_to(Socket(fileno=fd))
 
     def abandon(self) -> None:
         """Let go of the descriptors that the end of the process would otherwise close."""
@@ -94,11 +105,14 @@ class Monitor:
     def _open_log(self) -> JsonFileLog:
         if self._log is None:
             assert self._begin.log is not None
-            self._log = JsonFileLog(self._begin.log)
+            self._log = JsonFileLog(self._begin.log, self._begin.unfinished)
         return self._log
 
-    def serve(self) -> None:
-        """Move bytes and answer until the process has ended and its output is delivered; then report and tidy up."""
+    def serve(self, rest_s: float | None = None) -> bool:
+        """Move bytes and answer until the process has ended and its output is delivered; then report and tidy up.
+
+        Returns False, before that, when there was nothing to do for ``rest_s``, and ``retire`` may follow.
+        """
         pump = self._pump
         poller = self._poller
         while self._wait_status is None:
@@ -109,11 +123,37 @@ class Monitor:
             elif pump.behind:
                 poller.run_once(pump.seconds_left())
                 pump.expire()
-            else:
-                poller.run_once(None)
+            elif not poller.run_once(rest_s) and pump.resting and (self._log is None or self._log.resting):
+                return False
         self._drain(pump)
         self._finish(pump)
         self._end_helpers()
+        return True
+
+    def retire(self, memfd: int, news: int) -> None:
+        """Leave all to another: to ``memfd`` the state, and in place of the descriptor ``news`` one that turns readable
+        when there is something to do. Not to be used after this.
+        """
+        epoll = select.epoll()
+        for fd in self._poller.watched:
+            epoll.register(fd, select.EPOLLIN | select.EPOLLPRI)
+        os.dup2(epoll.fileno(), news, inheritable=False)
+        epoll.close()
+        if self._listener is not None:
+            self._listener.detach()
+        handshake.rewrite_begin(
+            memfd,
+            handshake.changed(
+                self._begin,
+                outputs=self._pump.outputs,
+                stdin=self._pump.stdin,
+                oom=self._oom_fd,
+                controls=tuple([control.detach() for control in self._controls]),
+                clients=(),
+                oom_kills=self._oom_kills,
+                unfinished=self._log.leave() if self._log is not None else {},
+            ),
+        )
 
     def _end_helpers(self) -> None:
         if self._helpers:
@@ -138,8 +178,7 @@ class Monitor:
             self._poller.run_once(left)
 
     def _process_ended(self, _: int) -> None:
-        _, status = os.waitpid(self._begin.pid, 0)
-        self._wait_status = status
+        self._wait_status = self._status()
         self._ended_ns = time.time_ns()
         self._poller.forget(self._pidfd)
 
@@ -227,12 +266,15 @@ class Monitor:
         except BlockingIOError:
             return
         control = Socket(fileno=fd)
-        self._controls.append(control)
-        self._poller.watch(fd, select.POLLIN, lambda _: self._commands(control), first=True)
+        self._listen_to(control)
         try:
             handshake.send(control, Started(self._begin.pid, self._begin.start_time, {}), (self._pidfd,))
         except Unavailable:
             self._hang_up(control)
+
+    def _listen_to(self, control: Socket) -> None:
+        self._controls.append(control)
+        self._poller.watch(control.fileno(), select.POLLIN, lambda _: self._commands(control), first=True)
 
     def _commands(self, control: Socket) -> None:
         try:
@@ -270,6 +312,56 @@ class Monitor:
                 self._hang_up(control)
 
 
+def _reap(pid: int, status: int | None) -> int:
+    return os.waitpid(pid, 0)[1] if status is None else status
+
+
+def _have_spoken(pid: int, tell: int, news: int, errors_to: int) -> int | None:
+    """Have a speaker do what there is to do, until it retires. If the process ``pid`` ended and the speaker does not
+    know, returns how; does not return if it has dealt with that.
+    """
+    ends, end = os.pipe2(os.O_CLOEXEC)
+    us = os.getpid()
+    speaker = sc.fork(sc.CLONE_FILES)
+    if speaker == 0:
+        _speak(us, tell, news, ends, errors_to)
+    status: int | None = None
+    while True:
+        who, how = os.waitpid(-1, 0)
+        if who != speaker:
+            status = how
+            os.write(end, b"%d" % how)
+        elif how == RETIRED << 8:
+            break
+        else:
+            os._exit(how and 1)
+    os.close(ends)
+    os.close(end)
+    return status
+
+
+def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int) -> NoReturn:
+    """A speaker's life; ``ends`` tells how the process ended, once it has. It does not outlive ``monitor``."""
+    code = FAILED
+    try:
+        sc.prctl(sc.PR_SET_PDEATHSIG, _signal.SIGKILL)
+        if os.getppid() == monitor:
+            begin = handshake.read_begin(tell)
+            sc.set_title("pyker-s" + begin.name[7:])
+            served = Monitor(begin, lambda: int(os.read(ends, handshake.PID_DIGITS)))
+            if served.serve(REST_S):
+                code = 0
+            else:
+                served.retire(tell, news)
+                code = RETIRED
+    except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
+        import traceback
+
+        os.write(errors_to, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
+
+
 def _end_helpers(starter_pid: int, cradle_pid: int) -> None:
     """Reap those who brought the process into being; the cradle must be told that it is over."""
     os.kill(cradle_pid, _signal.SIGKILL)
@@ -295,8 +387,7 @@ def main(requests: Socket, tell: int, news: select.epoll, room: int, errors_to: 
     ``requests`` is where the starter gets its request, ``tell`` where it says so to the launcher; ``errors_to`` is the
     daemon's own log, ``room`` a title's length. The starter leaves us the descriptors that we shall need: what it has
     to say at ``tell``, and in place of ``news`` one that tells when the process ends or says something, or anybody
-    wants anything. Until then we sleep, and what it takes to serve is not built: two hundred kilobytes that a quiet
-    container never costs. Source: clone(2) CLONE_FILES, CLONE_VFORK.
+    wants anything. Until then we sleep. Source: clone(2) CLONE_FILES, CLONE_VFORK.
     """
     code = 0
     try:
@@ -316,15 +407,30 @@ def main(requests: Socket, tell: int, news: select.epoll, room: int, errors_to: 
             os._exit(0)
         sc.set_raw_title(title)
         cradle_pid = int(os.read(tell, handshake.PID_DIGITS))
+        pid = int(os.read(tell, handshake.PID_DIGITS))
+        attended = os.read(tell, 1) == handshake.ATTENDED
         # To see them off takes a moment, which a command that ends at once shall not wait for.
         short = bool(news.poll(HELPERS_S, 1))
         if not short:
             _end_helpers(starter_pid, cradle_pid)
             news.poll(-1, 1)
+        status: int | None = None
+        while not attended:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                break
+            if short:
+                _end_helpers(starter_pid, cradle_pid)
+                short = False
+            status = _have_spoken(pid, tell, news.fileno(), errors_to)
+            if status is not None:
+                break
+            news.poll(-1, 1)
         news.close()
         begin = handshake.read_begin(tell)
         os.close(tell)
-        Monitor(begin, list(begin.fds), (starter_pid, cradle_pid) if short else None).serve()
+        # Whoever is attached from the beginning shall not wait for a fork; and at the end there is nothing to save.
+        Monitor(begin, lambda: _reap(pid, status), (starter_pid, cradle_pid) if short else None).serve()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 

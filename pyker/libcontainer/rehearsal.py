@@ -55,7 +55,8 @@ def starter() -> None:
     handshake.decode_request(raw)
     handshake.send(ours, Ready({"exec": 1}), (0, 1, 2))
     _, fds = handshake.receive_from_init(theirs)
-    begin = handshake.with_fds(Begin(name="", pid=0, start_time=0, tty=False, stdin_once=False), (0,), 2, {})
+    begin = Begin(name="", pid=0, start_time=0, tty=False, stdin_once=False)
+    begin = handshake.changed(begin, pidfd=0, outputs=dict(zip((1, 2), (1, 2), strict=False)))
     fds.append(handshake.write_begin(begin, 1))
     for fd in fds:
         os.close(fd)

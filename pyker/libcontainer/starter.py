@@ -33,8 +33,10 @@ from pyker.libcontainer.handshake import (
     Run,
     Socket,
     Started,
+    Streams,
 )
 from pyker.libcontainer.spec import ProcessSpec
+from pyker.libcontainer.streams import STDERR, STDOUT
 
 TAKEN, DAEMON_GONE = b"t", b"g"
 """What a starter tells the launcher: it has a request, or there will be no more."""
@@ -120,13 +122,13 @@ class Starter:
                     start_time=start_time,
                     tty=self._process.tty,
                     stdin_once=self._process.stdin_once,
-                    clients=request.attachments,
                     log=log,
                     cgroup_path=spec.cgroup_path,
                     state_dir=spec.state_dir,
                     outlived="pid" not in spec.namespaces or bool(spec.namespaces["pid"]),
                 ),
                 Started(pid, start_time, stages, warnings),
+                request.attachments,
                 oom=-1 if oom is None else oom,
                 listener=listener.fileno(),
             )
@@ -152,9 +154,9 @@ class Starter:
                     start_time=start_time,
                     tty=self._process.tty,
                     stdin_once=self._process.stdin_once,
-                    clients=request.attachments,
                 ),
                 Started(pid, start_time, stages, warnings),
+                request.attachments,
             )
         except BaseException as error:
             self._undo(error)
@@ -223,29 +225,40 @@ class Starter:
         stages["exec"] = time.monotonic_ns() - ready_ns
         return stages, ready.warnings
 
-    def _hand_over(self, begin: Begin, started: Started, *, oom: int = -1, listener: int = -1) -> NoReturn:
-        fds = [self._pidfd, *self._outputs]
-        optional = {"stdin": self._stdin, "oom": oom, "listener": listener}
-        places = {}
-        for name, fd in optional.items():
-            if fd >= 0:
-                places[name] = len(fds)
-                fds.append(fd)
-        fds += [self._control.fileno(), *self._clients]
+    def _hand_over(
+        self,
+        begin: Begin,
+        started: Started,
+        attachments: tuple[Streams, ...],
+        *,
+        oom: int = -1,
+        listener: int = -1,
+    ) -> NoReturn:
+        control = self._control.fileno()
         handshake.send(self._control, started, (self._pidfd,))
         epoll = select.epoll()
-        for fd in fds:
-            epoll.register(fd, select.EPOLLIN | select.EPOLLPRI)
-        if begin.clients:
+        for fd in (self._pidfd, control, oom, listener, *self._outputs):
+            if fd >= 0:
+                epoll.register(fd, select.EPOLLIN | select.EPOLLPRI)
+        if attachments:
             # Ready at once: with somebody attached there will be something to do soon.
-            epoll.modify(self._control.fileno(), select.EPOLLIN | select.EPOLLOUT)
-        memfd = handshake.write_begin(
-            handshake.with_fds(begin, tuple(fds), len(self._outputs), places), self._cradle_pid
+            epoll.modify(control, select.EPOLLIN | select.EPOLLOUT)
+        begin = handshake.changed(
+            begin,
+            pidfd=self._pidfd,
+            outputs=dict(zip(self._outputs, (STDOUT, STDERR), strict=False)),
+            stdin=self._stdin,
+            oom=oom,
+            listener=listener,
+            controls=(control,),
+            clients=tuple(zip(self._clients, attachments, strict=True)),
         )
+        memfd = handshake.write_begin(begin, self._cradle_pid)
         # Nothing may fail from here on: the monitor would not know what it has.
         os.dup2(epoll.fileno(), self._wake, inheritable=False)
         os.dup2(memfd, self._tell, inheritable=False)
-        _close_all_but({0, 1, 2, self._wake, self._tell, *fds})
+        kept = {self._pidfd, control, self._stdin, oom, listener, *self._outputs, *self._clients}
+        _close_all_but({0, 1, 2, self._wake, self._tell, *kept} - {-1})
         # At once: socket objects that go out of scope would close what the monitor is to have.
         os._exit(0)
 

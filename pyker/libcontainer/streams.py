@@ -65,6 +65,11 @@ class Poller:
             self._poll.unregister(fd)
             self._first.discard(fd)
 
+    @property
+    def watched(self) -> tuple[int, ...]:
+        """The descriptors that are watched."""
+        return tuple(self._callbacks)
+
     def run_once(self, timeout_s: float | None) -> bool:
         """Wait for readiness, or the time, and call back; returns whether there was anything."""
         ready = self._poll.poll(None if timeout_s is None else max(0, timeout_s) * 1000)
@@ -129,6 +134,21 @@ class StreamPump:
     @property
     def outputs_ended(self) -> bool:
         return not self._outputs
+
+    @property
+    def resting(self) -> bool:
+        """Whether nobody is attached and no input waits for the process: ``outputs`` and ``stdin`` are all there is."""
+        return not (self._clients or self._input)
+
+    @property
+    def outputs(self) -> dict[int, int]:
+        """The outputs that have not ended: their descriptors, and which stream each is."""
+        return dict(self._outputs)
+
+    @property
+    def stdin(self) -> int:
+        """The descriptor of the process's input, -1 for none."""
+        return self._stdin
 
     def attach(self, fd: int, streams: Streams) -> None:
         """Add a client; ``fd`` is a connected stream socket and belongs to the pump."""

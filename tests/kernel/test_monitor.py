@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -369,6 +370,135 @@ def test_pause_stops_and_resume_lets_go_on(containers: Bench) -> None:
         ours.settimeout(10)
         assert demultiplex(ours.recv(100)) == (b"held\n", b"")
         process.signal(9)
+
+
+# The speaker
+
+UNTIL = "until [ -e /%s ]; do usleep 10000; done"
+
+
+def speakers_of(monitor: int) -> list[int]:
+    """The child that speaks for a monitor, if there is one."""
+    found = []
+    for child in children_of(monitor):
+        try:
+            if Path(f"/proc/{child}/comm").read_text().startswith("pyker-s:"):
+                found.append(child)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+def await_rest(monitor: int, process: ContainerProcess) -> None:
+    eventually(lambda: children_of(monitor) == [process.pid], "a monitor that is alone with its process")
+
+
+def test_one_that_has_spoken_is_small_again_and_knows_where_it_was(own: Bench) -> None:
+    script = f"echo one; printf half; {UNTIL % 'on'}; echo ' a line'; {UNTIL % 'end'}; printf tail; exit 7"
+    spec = own.spec("sh", "-c", script)
+    process, watcher = own.start(spec)
+    monitor = own.monitor_of(process)
+    eventually(lambda: bool(speakers_of(monitor)), "a speaker")
+    await_rest(monitor, process)
+    assert [line["log"] for line in lines_of(own, spec.log.path)] == ["one\n"]
+    rollup = Path(f"/proc/{monitor}/smaps_rollup").read_text().splitlines()
+    private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
+    assert private < 520, f"{private} kB of private memory"
+    descriptors = len(os.listdir(f"/proc/{monitor}/fd"))
+    own.exec(process, "touch", "/on")
+    eventually(lambda: len(lines_of(own, spec.log.path)) == 2, "the second line")
+    await_rest(monitor, process)
+    assert len(os.listdir(f"/proc/{monitor}/fd")) == descriptors
+    own.exec(process, "touch", "/end")
+    assert watcher.wait().exit_code == 7
+    assert [line["log"] for line in lines_of(own, spec.log.path)] == ["one\n", "half a line\n", "tail"]
+
+
+def test_what_was_half_said_is_written_though_nothing_follows(own: Bench) -> None:
+    spec = own.spec("sh", "-c", f"printf half; {UNTIL % 'end'}")
+    process, watcher = own.start(spec)
+    monitor = own.monitor_of(process)
+    eventually(lambda: bool(speakers_of(monitor)), "a speaker")
+    await_rest(monitor, process)
+    own.exec(process, "touch", "/end")
+    assert watcher.wait().exit_code == 0
+    assert [line["log"] for line in lines_of(own, spec.log.path)] == ["half"]
+
+
+def test_a_process_that_ends_beside_a_speaker_and_leaves_output(own: Bench) -> None:
+    script = f"echo one; {UNTIL % 'end'}; seq 1 20000; exit 3"
+    spec = own.spec("sh", "-c", script)
+    process, watcher = own.start(spec)
+    monitor = own.monitor_of(process)
+    eventually(lambda: bool(speakers_of(monitor)), "a speaker")
+    own.exec(process, "touch", "/end")
+    assert watcher.wait().exit_code == 3
+    said = [line["log"] for line in lines_of(own, spec.log.path)]
+    assert said == ["one\n", *(f"{number}\n" for number in range(1, 20001))]
+    eventually(lambda: not alive(monitor), "the end of the monitor")
+    assert not own.cgroup_exists(spec)
+
+
+def test_clients_and_daemons_come_to_a_monitor_at_rest(own: Bench) -> None:
+    process, container_id, state_dir, _ = survivor(own)
+    monitor = own.monitor_of(process)
+    for turn in (b"first", b"second"):
+        await_rest(monitor, process)
+        own.restart_driver()
+        process, watcher = adopted(own, container_id, state_dir)
+        ours, theirs = socket.socketpair()
+        with ours:
+            process.attach(Attachment(theirs.detach(), StreamFlags(stdin=True)))
+            ours.sendall(turn + b"\n")
+            ours.settimeout(10)
+            assert demultiplex(ours.recv(100)) == (b"got " + turn + b"\n", b"")
+            assert len(speakers_of(monitor)) == 1
+    await_rest(monitor, process)
+    process.signal(9)
+    assert watcher.wait().exit_code == 137
+
+
+def test_closing_the_input_of_a_monitor_at_rest(own: Bench) -> None:
+    process, watcher = own.start(own.spec("sh", "-c", "cat; exit 4", process=OPEN))
+    await_rest(own.monitor_of(process), process)
+    process.close_stdin()
+    assert watcher.wait().exit_code == 4
+
+
+def test_input_that_nobody_reads_does_not_keep_a_monitor_awake(own: Bench) -> None:
+    process, _ = own.start(own.spec("sh", "-c", "exec <&-; echo deaf; exec sleep 60", process=OPEN))
+    monitor = own.monitor_of(process)
+    eventually(lambda: bool(speakers_of(monitor)), "a speaker")
+    await_rest(monitor, process)
+    before = Path(f"/proc/{monitor}/stat").read_text().rpartition(")")[2].split()[11:15]
+    # A second run of the same container's would have been seen by now: they are forked at once.
+    select.select([], [], [], 0.3)
+    assert children_of(monitor) == [process.pid]
+    assert Path(f"/proc/{monitor}/stat").read_text().rpartition(")")[2].split()[11:15] == before
+    process.signal(9)
+
+
+def test_a_killed_speaker_is_as_a_killed_monitor(own: Bench) -> None:
+    spec = own.spec("sh", "-c", "echo x; exec sleep 60")
+    process, watcher = own.start(spec)
+    monitor = own.monitor_of(process)
+    eventually(lambda: bool(speakers_of(monitor)), "a speaker")
+    os.kill(speakers_of(monitor)[0], signal.SIGKILL)
+    assert watcher.wait().exit_code == 137
+    eventually(lambda: not alive(monitor) and not alive(process.pid), "the end of monitor and container")
+    own.driver.cleanup(spec.id, spec.state_dir)
+
+
+def test_a_speaker_dies_with_its_monitor(own: Bench) -> None:
+    spec = own.spec("sh", "-c", "echo x; exec sleep 60")
+    process, watcher = own.start(spec)
+    monitor = own.monitor_of(process)
+    eventually(lambda: bool(speakers_of(monitor)), "a speaker")
+    (speaker,) = speakers_of(monitor)
+    os.kill(monitor, signal.SIGKILL)
+    assert watcher.wait().exit_code == 137
+    eventually(lambda: not alive(speaker) and not alive(process.pid), "the end of speaker and container")
+    own.driver.cleanup(spec.id, spec.state_dir)
 
 
 # Survival

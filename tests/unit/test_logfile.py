@@ -135,6 +135,22 @@ def test_appends_to_what_is_there(tmp_path: Path) -> None:
     assert [entry["log"] for entry in entries(path)] == ["one\n", "two\n"]
 
 
+def test_what_one_leaves_another_goes_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    first = JsonFileLog(LogSpec(path=str(path)))
+    first.write(1, b"whole\nhalf", NOON_NS)
+    first.write(2, b"other", NOON_NS + 5)
+    held = first.leave()
+    second = JsonFileLog(LogSpec(path=str(path)), held)
+    second.write(1, b" done\n", NOON_NS + 9)
+    second.close()
+    assert [(entry["log"], entry["stream"], entry["time"]) for entry in entries(path)] == [
+        ("whole\n", "stdout", timestamp(NOON_NS)),
+        ("half done\n", "stdout", timestamp(NOON_NS + 1)),
+        ("other", "stderr", timestamp(NOON_NS + 5)),
+    ]
+
+
 def test_rotation_shifts_and_forgets(tmp_path: Path) -> None:
     path = tmp_path / "log"
     log = JsonFileLog(LogSpec(path=str(path), max_size_bytes=200, max_files=3))
