@@ -12,6 +12,7 @@ import ctypes
 import errno
 import mmap
 import os
+from collections.abc import Callable
 from typing import Any
 
 from pyker.libcontainer import syscalls as sc
@@ -30,22 +31,33 @@ _CODE = {
 }.get(os.uname().machine, b"")
 
 
-_prepared: list[Any] = []
+_prepared: list[Callable[[Any, int], int]] = []
+_pages: list[mmap.mmap] = []
 
 
 def prepare() -> None:
     """Lay the instructions where this process and its children will find them, if this machine allows it."""
-    if not _CODE or _prepared:
-        return
+    if _CODE and not _prepared and (laid := lay(_CODE)) is not None:
+        _prepared.append(laid)
+
+
+def lay(code: bytes) -> Callable[[Any, int], int] | None:
+    """``code`` as a function of an address and a size, for good; None if the system allows no new code."""
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    page.write(_CODE)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+    page.write(code)
+    address = address_of(page)
     protect = ctypes.CDLL(None).mprotect
     protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    if protect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) == 0:
-        # PYFUNCTYPE: the child must have the interpreter's lock, as its caller had.
-        function = ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t)(address)
-        _prepared.extend((function, page))
+    if protect(address, mmap.PAGESIZE, mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+        return None
+    _pages.append(page)
+    # PYFUNCTYPE: a child must have the interpreter's lock, as its caller had.
+    return ctypes.PYFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_size_t)(address)
+
+
+def address_of(page: mmap.mmap) -> int:
+    """Where ``page`` is; it stays there, and cannot be closed."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(page))
 
 
 def clone(flags: int, *, cgroup_fd: int = -1) -> int:

@@ -9,9 +9,11 @@ nothing. Whatever a child will need is imported here, once, and frozen out of th
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import _socket
 import codecs
 import contextlib
+import errno
 import gc
 import os
 import select
@@ -27,6 +29,7 @@ from pyker.libcontainer import (
     handshake,
     inplace,
     monitor,
+    nursery,
     rehearsal,
     starter,
 )
@@ -57,8 +60,9 @@ def main(fd: int) -> NoReturn:
     os.close(null)
     _import_the_rest()
     inplace.prepare()
+    nursery.prepare()
     for _ in range(REHEARSALS):
-        _rehearse()
+        _rehearse(errors_to)
         rehearsal.starter()
         rehearsal.init()
     # The kernel reaps children of a process that ignores SIGCHLD: no zombies, no waiting.
@@ -72,18 +76,38 @@ def main(fd: int) -> NoReturn:
 
 def _keep_one_ready(channel: Socket, errors_to: int) -> NoReturn:
     epoll = select.epoll()
+    news = epoll.fileno()
     room = sc.title_room()
+    # Looked up now: each look is at memory that the monitor would have to copy.
+    become_monitor = monitor.main
+    try:
+        tell, pid = nursery.rear(channel.fileno(), QUIET_MS, PAUSE_S)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        tell, pid = _rear(channel.fileno())
+    if pid == 0:
+        starter.main(channel, tell, news, errors_to)
+    if tell < 0:
+        os._exit(0)
+    become_monitor(pid, tell, epoll, room, errors_to)
+
+
+def _rear(channel: int) -> tuple[int, int]:
+    """``nursery.rear`` for machines that it has no instructions for."""
     waiting = select.poll()
-    waiting.register(channel.fileno(), select.POLLIN)
+    waiting.register(channel, select.POLLIN)
     while True:
         news, tell = os.pipe2(os.O_CLOEXEC)
         # Not os.fork: its handlers touch half a megabyte of memory that would then be each child's own.
         if sc.fork() == 0:
-            monitor.main(channel, tell, epoll, room, errors_to)
+            os.setsid()
+            _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
+            return tell, sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
         os.close(tell)
         said = os.read(news, 1)
         if said == starter.DAEMON_GONE:
-            os._exit(0)
+            return -1, 1
         if said == starter.TAKEN:
             _wait_for_quiet(waiting, news)
         else:
@@ -105,9 +129,9 @@ def _wait_for_quiet(waiting: select.poll, news: int) -> None:
         waiting.poll(QUIET_MS)
 
 
-def _rehearse() -> None:
-    """Play a monitor's part from beginning to end, with a process that says two lines and then exits, and in between a
-    speaker's.
+def _rehearse(errors_to: int) -> None:
+    """Play a monitor's part from beginning to end, with a process that says two lines, and exits when told; and in
+    between, in a child, a speaker's.
 
     What the interpreter learns about code when it runs (specialised instructions, caches) it writes beside the code.
     Learnt here, it is shared by all monitors; learnt by each, it would cost each some hundred kilobytes.
@@ -134,24 +158,23 @@ def _rehearse() -> None:
         outputs={out_read: STDOUT, err_read: STDERR},
         controls=(control.detach(),),
     )
-    memfd = handshake.write_begin(begin, 1)
+    cradle_pid = sc.fork()
+    if cradle_pid == 0:
+        select.select([], [], [])
+    memfd = handshake.write_begin(begin, cradle_pid)
     for fd in (out_write, err_write):
         os.close(fd)
-    child = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
-    if child == 0:
+    starter_pid = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
+    if starter_pid == 0:
         os._exit(0)
-    os.waitpid(child, 0)
-    sc.set_raw_title(os.read(memfd, sc.title_room()))
-    int(os.read(memfd, handshake.PID_DIGITS))
     news = select.epoll()
     news.register(out_read, select.EPOLLIN)
-    news.poll(-1, 1)
-    playing = monitor.Monitor(handshake.read_begin(memfd), lambda: os.waitpid(pid, 0)[1])
-    playing.serve(0.0)
-    playing.retire(memfd, news.fileno())
+    monitor.sleep(starter_pid, memfd, news, sc.title_room())
+    monitor.end_helpers(starter_pid, cradle_pid)
+    monitor.have_spoken(pid, memfd, news.fileno(), errors_to, 0.0)
+    monitor.sleep_on(pid, news, 0.0)
     begin = handshake.changed(handshake.read_begin(memfd), clients=((theirs.detach(), Streams()),))
     os.write(go, b"x")
-    news.poll(-1, 1)
     news.close()
     os.close(memfd)
     playing = monitor.Monitor(begin, lambda: os.waitpid(pid, 0)[1])

@@ -18,10 +18,13 @@ import os
 import select
 import time
 from collections.abc import Callable
+
+# By name: what a monitor does before it sleeps should touch as few modules and their words as possible.
+from os import O_CLOEXEC, WNOHANG, close, getpid, kill, pipe2, read, waitpid
 from typing import NoReturn
 
 from pyker.errors import PykerError, Unavailable
-from pyker.libcontainer import console, handshake, starter, statefiles
+from pyker.libcontainer import console, handshake, statefiles
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
 from pyker.libcontainer.handshake import Attach, Begin, CloseStdin, Exited, Oom, Resize, Socket, Started
@@ -37,6 +40,7 @@ FLUSH_S = 10.0
 """How long the exit is held back for attached clients that are slow to take the last output."""
 REST_S = 2.0
 """After how long without anything to do a speaker retires."""
+_SIGKILL = int(_signal.SIGKILL)
 FAILED, RETIRED = 1, 2
 """What a speaker exits with, if not with 0: that the process has ended, and all is done."""
 
@@ -157,7 +161,7 @@ class Monitor:
 
     def _end_helpers(self) -> None:
         if self._helpers:
-            _end_helpers(*self._helpers)
+            end_helpers(*self._helpers)
             self._helpers = None
 
     def _drain(self, pump: StreamPump) -> None:
@@ -312,22 +316,18 @@ class Monitor:
                 self._hang_up(control)
 
 
-def _reap(pid: int, status: int | None) -> int:
-    return os.waitpid(pid, 0)[1] if status is None else status
-
-
-def _have_spoken(pid: int, tell: int, news: int, errors_to: int) -> int | None:
+def have_spoken(pid: int, tell: int, news: int, errors_to: int, rest_s: float) -> int | None:
     """Have a speaker do what there is to do, until it retires. If the process ``pid`` ended and the speaker does not
     know, returns how; does not return if it has dealt with that.
     """
-    ends, end = os.pipe2(os.O_CLOEXEC)
-    us = os.getpid()
+    ends, end = pipe2(O_CLOEXEC)
+    us = getpid()
     speaker = sc.fork(sc.CLONE_FILES)
     if speaker == 0:
-        _speak(us, tell, news, ends, errors_to)
+        _speak(us, tell, news, ends, errors_to, rest_s)
     status: int | None = None
     while True:
-        who, how = os.waitpid(-1, 0)
+        who, how = waitpid(-1, 0)
         if who != speaker:
             status = how
             os.write(end, b"%d" % how)
@@ -335,12 +335,12 @@ def _have_spoken(pid: int, tell: int, news: int, errors_to: int) -> int | None:
             break
         else:
             os._exit(how and 1)
-    os.close(ends)
-    os.close(end)
+    close(ends)
+    close(end)
     return status
 
 
-def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int) -> NoReturn:
+def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int, rest_s: float) -> NoReturn:
     """A speaker's life; ``ends`` tells how the process ended, once it has. It does not outlive ``monitor``."""
     code = FAILED
     try:
@@ -349,7 +349,7 @@ def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int) -> NoR
             begin = handshake.read_begin(tell)
             sc.set_title("pyker-s" + begin.name[7:])
             served = Monitor(begin, lambda: int(os.read(ends, handshake.PID_DIGITS)))
-            if served.serve(REST_S):
+            if served.serve(rest_s):
                 code = 0
             else:
                 served.retire(tell, news)
@@ -362,11 +362,11 @@ def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int) -> NoR
         os._exit(code)
 
 
-def _end_helpers(starter_pid: int, cradle_pid: int) -> None:
+def end_helpers(starter_pid: int, cradle_pid: int) -> None:
     """Reap those who brought the process into being; the cradle must be told that it is over."""
-    os.kill(cradle_pid, _signal.SIGKILL)
-    os.waitpid(cradle_pid, 0)
-    os.waitpid(starter_pid, 0)
+    kill(cradle_pid, _SIGKILL)
+    waitpid(cradle_pid, 0)
+    waitpid(starter_pid, 0)
 
 
 def _end_all() -> None:
@@ -381,56 +381,65 @@ def _end_all() -> None:
         return
 
 
-def main(requests: Socket, tell: int, news: select.epoll, room: int, errors_to: int) -> NoReturn:
+def sleep(starter_pid: int, tell: int, news: select.epoll, room: int) -> tuple[int, int, bool]:
+    """Wait until the process is there and there is something to do. Returns its pid, that of its cradle (0 if that was
+    seen off already), and whether clients are attached from the beginning; (0, 0, False) if there will be no process.
+    """
+    try:
+        title = read(tell, room)
+    except OSError:
+        return 0, 0, False
+    sc.set_raw_title(title)
+    cradle_pid = int(read(tell, handshake.PID_DIGITS))
+    pid = int(read(tell, handshake.PID_DIGITS))
+    attended = read(tell, 1) == handshake.ATTENDED
+    # To see them off takes a moment, which a command that ends at once shall not wait for.
+    if not news.poll(HELPERS_S, 1):
+        end_helpers(starter_pid, cradle_pid)
+        cradle_pid = 0
+        news.poll(-1, 1)
+    return pid, cradle_pid, attended
+
+
+def sleep_on(pid: int, news: select.epoll, timeout_s: float) -> tuple[int, int]:
+    """Wait for something to do, and have waitpid(2) say whether it is that the process has ended."""
+    news.poll(timeout_s, 1)
+    return waitpid(pid, WNOHANG)
+
+
+def main(starter_pid: int, tell: int, news: select.epoll, room: int, errors_to: int) -> NoReturn:
     """Let a starter and a cradle bring a process into being, and become its monitor. Never returns.
 
-    ``requests`` is where the starter gets its request, ``tell`` where it says so to the launcher; ``errors_to`` is the
-    daemon's own log, ``room`` a title's length. The starter leaves us the descriptors that we shall need: what it has
-    to say at ``tell``, and in place of ``news`` one that tells when the process ends or says something, or anybody
-    wants anything. Until then we sleep. Source: clone(2) CLONE_FILES, CLONE_VFORK.
+    The starter was forked, and has exited; it has left us the descriptors that we shall need: what it has to say at
+    ``tell``, and in place of ``news`` one that tells when the process ends or says something, or anybody wants
+    anything. ``errors_to`` is the daemon's own log, ``room`` a title's length. Source: clone(2) CLONE_FILES.
     """
     code = 0
     try:
-        os.setsid()
-        # The C function: the signal module's own wraps every number in an enum, and touches memory for it.
-        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
-        starter_pid = sc.fork(sc.CLONE_FILES | sc.CLONE_VFORK)
-        if starter_pid == 0:
-            starter.main(requests, tell, news.fileno(), errors_to)
-        try:
-            title = os.read(tell, room)
-        except OSError:
+        pid, cradle_pid, attended = sleep(starter_pid, tell, news, room)
+        if not pid:
             # Nothing was handed over. The daemon was told by the starter; the process, if there was one, is dead, or
             # dies now.
             os.closerange(3, 1024)
             _end_all()
             os._exit(0)
-        sc.set_raw_title(title)
-        cradle_pid = int(os.read(tell, handshake.PID_DIGITS))
-        pid = int(os.read(tell, handshake.PID_DIGITS))
-        attended = os.read(tell, 1) == handshake.ATTENDED
-        # To see them off takes a moment, which a command that ends at once shall not wait for.
-        short = bool(news.poll(HELPERS_S, 1))
-        if not short:
-            _end_helpers(starter_pid, cradle_pid)
-            news.poll(-1, 1)
         status: int | None = None
         while not attended:
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            ended, status = sleep_on(pid, news, -1)
             if ended:
                 break
-            if short:
-                _end_helpers(starter_pid, cradle_pid)
-                short = False
-            status = _have_spoken(pid, tell, news.fileno(), errors_to)
+            if cradle_pid:
+                end_helpers(starter_pid, cradle_pid)
+                cradle_pid = 0
+            status = have_spoken(pid, tell, news.fileno(), errors_to, REST_S)
             if status is not None:
                 break
-            news.poll(-1, 1)
         news.close()
         begin = handshake.read_begin(tell)
         os.close(tell)
         # Whoever is attached from the beginning shall not wait for a fork; and at the end there is nothing to save.
-        Monitor(begin, lambda: _reap(pid, status), (starter_pid, cradle_pid) if short else None).serve()
+        helpers = (starter_pid, cradle_pid) if cradle_pid else None
+        Monitor(begin, lambda: waitpid(pid, 0)[1] if status is None else status, helpers).serve()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
         import traceback
 

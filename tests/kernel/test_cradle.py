@@ -139,6 +139,39 @@ def test_a_clone_in_place_goes_on_alone() -> None:
             caller.kill()
 
 
+NURSERY = """
+import os, signal, sys
+from pyker.libcontainer import nursery
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+nursery.prepare()
+channel, _ = os.pipe()
+log = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND | os.O_CREAT)
+caller = os.getpid()
+tell, pid = nursery.rear(channel, 0, 0.001)
+count = os.pread(log, 1000, 0).count(b"\\n")
+if pid == 0:
+    os.set_inheritable(tell, os.getsid(0) == os.getppid())
+    if count != 2:
+        os.write(tell, b"t" if count < 6 else b"g")
+    os.write(log, b"starter\\n")
+    os._exit(5)
+if tell < 0:
+    print("gone", pid, os.getpid() == caller)
+    sys.exit()
+# It shares the descriptors, and the starter has ended before this goes on.
+reaped = os.waitpid(pid, 0) == (pid, 5 << 8)
+os.write(log, f"monitor {os.getppid() == caller} {os.get_inheritable(tell)} {reaped}\\n".encode())
+"""
+
+
+def test_the_nursery_forks_the_next_when_one_is_taken_or_dead(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    done = subprocess.run([sys.executable, "-c", NURSERY, str(log)], capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n") == ["gone 1 True", ""], done.stderr
+    eventually(lambda: log.read_text().count("monitor") == 4, "the end of the last")
+    assert sorted(log.read_text().splitlines()) == ["monitor True True True"] * 4 + ["starter"] * 4
+
+
 # prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), Linux 6.3: it outlasts fork and execve.
 WITHOUT_NEW_CODE = """
 import ctypes, sys

@@ -336,7 +336,7 @@ def test_a_waiting_monitor_is_small(containers: Bench) -> None:
     monitor = containers.monitor_of(process)
     rollup = Path(f"/proc/{monitor}/smaps_rollup").read_text().splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
-    assert private < 640, f"{private} kB of private memory"
+    assert private < 480, f"{private} kB of private memory"
     process.signal(9)
 
 
@@ -403,7 +403,7 @@ def test_one_that_has_spoken_is_small_again_and_knows_where_it_was(own: Bench) -
     assert [line["log"] for line in lines_of(own, spec.log.path)] == ["one\n"]
     rollup = Path(f"/proc/{monitor}/smaps_rollup").read_text().splitlines()
     private = sum(int(line.split()[1]) for line in rollup if line.startswith("Private_"))
-    assert private < 520, f"{private} kB of private memory"
+    assert private < 480, f"{private} kB of private memory"
     descriptors = len(os.listdir(f"/proc/{monitor}/fd"))
     own.exec(process, "touch", "/on")
     eventually(lambda: len(lines_of(own, spec.log.path)) == 2, "the second line")
