@@ -52,7 +52,10 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A test that ``engine`` fails. Only in ``versions`` (their beginnings), and only where a capability is lacking."""
+    """A test that ``engine`` fails. Only in ``versions`` (their beginnings), and only where a capability is lacking.
+
+    ``test`` may be a whole file: of its tests ``engine`` fails some, which need not be the same each time.
+    """
 
     test: str
     engine: str
@@ -99,6 +102,14 @@ def _only_once(path: Path, keys: Iterable[str]) -> None:
         seen.add(key)
 
 
+def _no_whole_files(path: Path, tests: Iterable[str]) -> None:
+    for test in tests:
+        if "::" not in test:
+            raise WrongList(
+                f"{path.name}: {test!r} is no test; a whole file is only of engines other than docker and pyker"
+            )
+
+
 def _made(path: Path, make: Callable[..., Row], rows: Iterable[dict[str, Any]]) -> list[Row]:
     try:
         return [make(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}) for row in rows]
@@ -117,6 +128,7 @@ def load_pending(path: Path = FOLDER / "pending.toml") -> list[Pending]:
     """Raises: WrongList."""
     pending = _made(path, Pending, _rows(path, "pending"))
     _only_once(path, (entry.test for entry in pending))
+    _no_whole_files(path, (entry.test for entry in pending))
     return pending
 
 
@@ -127,6 +139,8 @@ def load_differences(path: Path = FOLDER / "known-differences.toml") -> list[Dif
         listed = row.pop("tests", ())
         rows += [{**row, "test": test} for test in listed] or [row]
     differences = _made(path, Difference, rows)
+    ours = ("docker", "pyker")
+    _no_whole_files(path, (entry.test for entry in differences if entry.engine.partition(":")[0] in ours))
     _only_once(path, (f"{entry.engine} {entry.test} {entry.versions}" for entry in differences))
     return differences
 
@@ -159,6 +173,8 @@ def claims_of(item: pytest.Item) -> list[str]:
 
 def names(entry: str, item: pytest.Item) -> bool:
     """Whether an entry of a list means this test."""
+    if "::" not in entry:
+        return item.nodeid.startswith(f"{entry}::")
     function, bracket, parameters = entry.partition("[")
     if function != function_of(item):
         return False
@@ -186,6 +202,8 @@ def check_listed(entries: Sequence[str], items: Sequence[pytest.Item], *, whole:
         if file not in defined:
             path = tree / file
             defined[file] = set(_defined(path)) if path.is_file() else set()
+        if not inside and defined[file]:
+            continue
         if inside not in defined[file]:
             raise WrongList(f"listed, but not there: {entry}")
         cases = [item for item in items if function_of(item) == function]
@@ -207,14 +225,14 @@ def _mark_expected_failures(items: Sequence[pytest.Item], *, whole: bool) -> Non
         kind, function = engine_of(item), function_of(item)
         reasons = []
         if kind == "pyker":
-            reasons = [f"pending: {e.reason}" for e in waiting.get(function, ()) if names(e.test, item)]
+            reasons = [(f"pending: {e.reason}", True) for e in waiting.get(function, ()) if names(e.test, item)]
         reasons += [
-            f"known difference: {e.reason}"
-            for e in differing.get(function, ())
+            (f"known difference: {e.reason}", "::" in e.test)
+            for e in (*differing.get(function, ()), *differing.get(function.partition("::")[0], ()))
             if names(e.test, item) and e.concerns(kind)
         ]
-        for reason in reasons[:1]:
-            item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
+        for reason, strict in reasons[:1]:
+            item.add_marker(pytest.mark.xfail(reason=reason, strict=strict))
 
 
 class _WrongLists(pytest.Item):

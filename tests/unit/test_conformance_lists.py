@@ -167,6 +167,21 @@ def test_one_reason_may_be_that_of_several_tests(tmp_path: Path) -> None:
         claims.load_differences(path)
 
 
+def test_a_difference_may_be_of_some_tests_of_a_file(tmp_path: Path) -> None:
+    assert claims.names("t/test_a.py", item("t/test_a.py::test_b[podman-1]", "podman"))
+    assert not claims.names("t/test_a.py", item("t/test_aa.py::test_b[podman]", "podman"))
+    (tmp_path / "test_a.py").write_text("def test_b(): ...\n")
+    claims.check_listed(["test_a.py"], [], whole=True, tree=tmp_path)
+    with pytest.raises(claims.WrongList, match="not there"):
+        claims.check_listed(["test_z.py"], [], whole=True, tree=tmp_path)
+    rows = tmp_path / "known-differences.toml"
+    rows.write_text('[[difference]]\nengine = "podman"\nreason = "r"\ntest = "test_a.py"\n')
+    assert claims.load_differences(rows) == [claims.Difference("test_a.py", "podman", "r")]
+    rows.write_text(rows.read_text().replace("podman", "docker:28"))
+    with pytest.raises(claims.WrongList, match="no test; a whole file is only of engines other than"):
+        claims.load_differences(rows)
+
+
 def test_a_difference_is_of_an_engine_a_version_and_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "version", lambda kind: kind.partition(":")[2] or "20.10.24")
     monkeypatch.setattr(claims.capabilities, "has", lambda name: name == "had")
