@@ -70,8 +70,8 @@ class Verdict:
     """What the tests said about one fault.
 
     ``silent`` are the named tests that had no failure, ``unproven`` the claims without one, and ``astray`` conformance
-    tests that failed and have none of the fault's claims. ``proven`` has the tests that turned each claim red, and
-    ``green`` is how many conformance tests without one of the claims stayed green.
+    tests that failed and have none of the fault's claims, with the reason. ``proven`` has the tests that turned each
+    claim red, and ``green`` is how many conformance tests without one of the claims stayed green.
     """
 
     caught: bool
@@ -187,7 +187,9 @@ def judge_claims(fault: Fault, verdict: Verdict, runs: Sequence[dict[str, Any]])
     hit = {claim for run in failed for claim in run["claims"]}
     unproven = tuple(claim for claim in fault.claims if claim not in hit)
     astray = tuple(
-        run["test"] for run in failed if run["level"] == "conformance" and not set(run["claims"]) & set(fault.claims)
+        f"{run['test']} {run.get('reason', '')[:90]}".rstrip()
+        for run in failed
+        if run["level"] == "conformance" and not set(run["claims"]) & set(fault.claims)
     )
     proven = {
         claim: tuple(dict.fromkeys(run["test"] for run in failed if claim in run["claims"])) for claim in fault.claims
