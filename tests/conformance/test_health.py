@@ -118,7 +118,11 @@ def test_it_is_told(engine: Engine, busybox: str, name: str) -> None:
     create(engine, busybox, name, Cmd=["sleep", "300"], Healthcheck={"Test": ["CMD", "true"], **_QUICK})
     with events(engine, container=[name]) as stream:
         start(engine, name)
-        wait_until(lambda: b"health_status" in stream.body, timeout=30, what="the event")
+        wait_until(
+            lambda: any(row["Action"].startswith("health_status") for row in stream.lines()),
+            timeout=30,
+            what="the event",
+        )
         actions = [row["Action"].strip() for row in stream.lines()]
     assert actions[0] == "start"
     assert {"exec_create: true", "exec_start: true", "exec_die", "health_status: healthy"} <= set(actions)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from typing import Any
 
 import pytest
 
 from tests.conformance.conftest import Shelf
+from tests.support.containers import Waiting
 from tests.support.engines import Engine, Reply
 from tests.support.sandbox import wait_until
 
@@ -246,16 +247,11 @@ def test_wait_tells_the_exit_code(engine: Engine, busybox: str, name: str) -> No
 @pytest.mark.claim("POST /containers/{id}/wait", "rule-wait", "rule-wait-header")
 def test_next_exit_waits_for_one_that_is_not_running_yet(engine: Engine, busybox: str, name: str) -> None:
     _create(engine, busybox, name, Cmd=["sh", "-c", "exit 4"])
-    found: list[Any] = []
-    thread = threading.Thread(
-        target=lambda: found.append(engine.request("POST", f"/containers/{name}/wait?condition=next-exit").json())
-    )
-    thread.start()
-    thread.join(0.3)
-    assert thread.is_alive() and not found
-    engine.request("POST", f"/containers/{name}/start")
-    thread.join(20)
-    assert found[0]["StatusCode"] == 4
+    with Waiting(engine, "POST", f"/containers/{name}/wait?condition=next-exit") as waiting:
+        # Its head has come: from here on it waits, whoever is slow.
+        assert waiting.status == 200 and waiting.pending
+        engine.request("POST", f"/containers/{name}/start")
+        assert json.loads(waiting.result())["StatusCode"] == 4
 
 
 @pytest.mark.claim("POST /containers/{id}/wait", "gate-1.42-wait-condition")
