@@ -174,10 +174,11 @@ def _docker_py(report: Report) -> list[str]:
 
 
 def _differences(report: Report) -> list[str]:
-    if not report.differences:
-        return []
-    rows = [[code(each.test), escape(words.meant(each)), escape(each.reason)] for each in report.differences]
-    return ["## Known differences", table(["test", "engine", "why"], rows)]
+    rows = [
+        [escape(who), escape(why), ", ".join(code(test.removeprefix("tests/conformance/")) for test in tests)]
+        for who, why, tests in sections.difference_rows(report)
+    ]
+    return ["## Known differences", table(["engine", "why", "tests"], rows)] if rows else []
 
 
 def _levels(report: Report) -> list[str]:

@@ -265,9 +265,28 @@ def _state(state: str) -> Html:
     return h("span", state, class_=f"state {state.replace(' ', '-')}")
 
 
+def difference_rows(report: Report) -> list[tuple[str, str, list[str]]]:
+    """Who differs, why, and the tests: one row a reason, of the engines that the report has a column for."""
+    here = {name for column in report.columns for name in (column.engine, column.engine.partition(":")[0])}
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in report.differences:
+        if each.engine in here:
+            found.setdefault((words.meant(each), each.reason), []).append(each.test)
+    return [(who, why, tests) for (who, why), tests in found.items()]
+
+
 def _differences(report: Report) -> Section | None:
-    if not report.differences:
+    rows = difference_rows(report)
+    if not rows:
         return None
+
+    def listed(tests: list[str]) -> Html:
+        names = [h("code", test.removeprefix("tests/conformance/")) for test in tests]
+        if len(names) == 1:
+            return names[0]
+        kind = "tests" if any("::" in test for test in tests) else "files of tests"
+        return h("details", h("summary", f"{len(names)} {kind}"), h("ul", *(h("li", name) for name in names)))
+
     return _section(
         "differences",
         "Known differences",
@@ -275,10 +294,7 @@ def _differences(report: Report) -> Section | None:
             "p",
             "Tests that an engine other than Pyker is known to fail, and why that is no reason to change the test.",
         ),
-        _table(
-            ("Test", "Engine", "Why"),
-            ((h("code", each.test), words.meant(each), each.reason) for each in report.differences),
-        ),
+        _table(("Engine", "Why", "Tests"), ((who, why, listed(tests)) for who, why, tests in rows)),
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.report import __main__ as command
-from tests.report import markdown, page, read, words
+from tests.report import markdown, page, read, sections, words
 from tests.report.markup import data, h
 from tests.report.merge import as_json
 from tests.report.model import Report, natural, slug, worst
@@ -212,14 +212,24 @@ def test_without_pyker_there_is_no_verdict_on_it(tmp_path: Path) -> None:
 def test_pending_tests_that_did_not_run_are_listed_too(tmp_path: Path) -> None:
     made = report(
         tmp_path,
-        document(run("t.py::a", "pending", claims=["a"], reason="cp is not built yet")),
+        document(
+            run("t.py::a", "pending", claims=["a"], reason="cp is not built yet"),
+            run("t.py::d", engine="docker", claims=["a"]),
+        ),
         claims=(claim("a"),),
         pending=(
             Pending("tests/conformance/t.py::a", "cp is not built yet"),
             Pending("tests/conformance/t.py::other", "build is not built yet"),
         ),
-        differences=(Difference("tests/conformance/t.py::d", "docker", "the kernel", ("20.10",), ("root",)),),
+        differences=(
+            Difference("tests/conformance/t.py::d", "docker", "the kernel", ("20.10",), ("root",)),
+            Difference("tests/conformance/t.py::e", "docker", "the kernel", ("20.10",), ("root",)),
+            Difference("tests/conformance/t.py::f", "podman", "who is not here"),
+        ),
     )
+    assert sections.difference_rows(made) == [
+        ("dockerd 20.10, without root", "the kernel", ["tests/conformance/t.py::d", "tests/conformance/t.py::e"])
+    ]
     for text in (page.render(made), markdown.render(made)):
         assert "build is not built yet" in text
         assert text.count("cp is not built yet") >= 1
