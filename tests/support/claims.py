@@ -153,12 +153,12 @@ def engine_of(item: pytest.Item) -> str:
 
 
 def parameters_of(item: pytest.Item) -> str:
-    """What stands in the brackets of a test's name, without the engine, which always comes first there."""
+    """What stands in the brackets of a test's name, without the engine, which comes first there or after a client."""
     callspec = getattr(item, "callspec", None)
     if callspec is None:
         return ""
-    kind, whole = engine_of(item), str(callspec.id)
-    return whole if not kind else whole.removeprefix(kind).removeprefix("-")
+    kind, whole = engine_of(item), f"-{callspec.id}-"
+    return (whole.replace(f"-{kind}-", "-", 1) if kind else whole)[1:-1]
 
 
 def function_of(item: pytest.Item) -> str:

@@ -143,6 +143,9 @@ def test_an_entry_means_a_test_or_one_of_its_cases() -> None:
     assert not claims.names("t/test_a.py::test_bb", case)
     # A parameter may be called as an engine is.
     assert claims.parameters_of(item("t/test_a.py::test_b[docker-docker]", "docker")) == "docker"
+    assert claims.parameters_of(item("t/test_a.py::test_b[docker-pyker-1]", "pyker")) == "docker-1"
+    assert claims.parameters_of(item("t/test_a.py::test_b[pyker--x]", "pyker")) == "-x"
+    assert claims.parameters_of(item("t/test_a.py::test_b[pyker]", "pyker")) == ""
 
 
 def test_what_is_listed_must_be_there(tmp_path: Path) -> None:
