@@ -17,7 +17,6 @@ from pyker.container.volumes import VolumeStore
 from pyker.daemon import host, userns
 from pyker.daemon.attach import AttachHandlers
 from pyker.daemon.cgroupparent import cgroup_parent
-from pyker.daemon.commit import CommitHandlers
 from pyker.daemon.connections import ConnectionHandlers
 from pyker.daemon.containers import ContainerHandlers
 from pyker.daemon.copyup import CopyUpWorker
@@ -145,6 +144,7 @@ def compose(options: Options, launcher: Launcher) -> Daemon:
         exec_root=options.exec_root,
         namespaces=launcher,
         options=_bridge_options(options),
+        dns=options.dns,
     )
     engine.on_shutdown(networks.close)
     parts = _containers(engine, graph, options)
@@ -230,7 +230,9 @@ def _register_containers(
         options,
     )
     lifecycle = LifecycleHandlers(store, processes, parts.waiters, bus, exits)
-    containers = ContainerHandlers(store, parts.waiters, bus, exits, parts.remover, lifecycle, graph.layers.size_rw)
+    containers = ContainerHandlers(
+        store, parts.waiters, bus, exits, parts.remover, lifecycle, graph.layers.size_rw, networks.rename
+    )
     logs = LogHandlers(store, processes)
     attach = AttachHandlers(store, processes, bus, logs)
     execs = ExecHandlers(store, processes, bus, driver, specs)
@@ -275,7 +277,7 @@ def _register_containers(
     engine.register(network_jobs.CreateNetwork, network.create)
     engine.register(network_jobs.RemoveNetwork, network.remove)
     engine.register(network_jobs.PruneNetworks, network.prune)
-    connections = ConnectionHandlers(networks, store, bus.publish)
+    connections = ConnectionHandlers(networks, store, bus.publish, options)
     engine.register(network_jobs.ConnectNetwork, connections.connect)
     engine.register(network_jobs.DisconnectNetwork, connections.disconnect)
     volumes = VolumeHandlers(parts.volumes, store, bus.publish)
@@ -331,8 +333,6 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.RemoveImage, images.remove)
     engine.register(image_jobs.PruneImages, images.prune)
     engine.register(image_jobs.ImportImage, images.import_image)
-    commit = CommitHandlers(parts.store, graph, parts.bus, parts.bus.publish)
-    engine.register(image_jobs.CommitContainer, commit.commit)
 
 
 def _embedded(engine: Engine, folder: str) -> Callable[[], str]:

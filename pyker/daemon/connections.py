@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from pyker.container.record import Container
 from pyker.container.store import ContainerStore
 from pyker.daemon.create import network_name
-from pyker.daemon.netfiles import forget_address, note_address
+from pyker.daemon.netfiles import forget_address, note_address, use_resolver
 from pyker.daemon.networks import check_pool, check_predefined, sandbox_request, tell
+from pyker.daemon.options import Options
 from pyker.engine.job import JobContext
 from pyker.errors import Conflict, Forbidden, InvalidParameter, NotFound
 from pyker.jobs.networks import ConnectNetwork, DisconnectNetwork
@@ -27,7 +28,10 @@ _SHARED = "container sharing network namespace with another container or host ca
 class ConnectionHandlers:
     """Changes what networks a container is on: in its sandbox while it runs, and in its record."""
 
-    def __init__(self, networks: Networks, containers: ContainerStore, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, networks: Networks, containers: ContainerStore, publish: Callable[[Event], None], options: Options
+    ) -> None:
+        self._options = options
         self._networks = networks
         self._containers = containers
         self._publish = publish
@@ -46,7 +50,10 @@ class ConnectionHandlers:
             if container.state.running:
                 request = sandbox_request(container, network_name(container.host_config.network_mode))
                 sandbox = self._networks.connect(request, network, job.endpoint)
-                note_address(container, sandbox.endpoints[network.name].ip_address)
+                joined = sandbox.endpoints[network.name]
+                note_address(container, joined.ip_address)
+                if joined.dns_names:
+                    use_resolver(container, self._options)
                 self._containers.put(_with(container, sandbox), durable=True)
                 tell(self._publish, "connect", network, container.id)
                 return

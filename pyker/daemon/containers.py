@@ -26,6 +26,7 @@ from pyker.jobs.containers import (
     WaitContainer,
     WaitResult,
 )
+from pyker.networkdriver.dnsnames import with_new_name
 from pyker.types.events import Event
 from pyker.types.ids import ContainerId
 
@@ -44,8 +45,9 @@ class ContainerHandlers:
         remover: Remover,
         lifecycle: LifecycleHandlers,
         size_of: Callable[[ContainerId], int],
+        rename_sandbox: Callable[[ContainerId, str, str], None],
     ) -> None:
-        """``size_of`` tells how many bytes a container has written."""
+        """``size_of`` tells how many bytes one has written; ``rename_sandbox`` is given the old and the new name."""
         self._store = store
         self._waiters = waiters
         self._bus = bus
@@ -53,6 +55,7 @@ class ContainerHandlers:
         self._remover = remover
         self._lifecycle = lifecycle
         self._size_of = size_of
+        self._rename_sandbox = rename_sandbox
 
     def remove(self, job: RemoveContainer, ctx: JobContext) -> None:
         """Delete a container. Raises Conflict if it runs and ``force`` is not set."""
@@ -131,13 +134,16 @@ class ContainerHandlers:
                 raise Conflict(
                     f"Error when allocating new name: {error}", hint="choose another name, or remove that container"
                 ) from None
-            renamed = replace(container, name=new_name)
+            settings = container.network_settings
+            networks = {key: with_new_name(each, container.name, new_name) for key, each in settings.networks.items()}
+            renamed = replace(container, name=new_name, network_settings=replace(settings, networks=networks))
             try:
                 self._store.put(renamed, durable=True)
             except BaseException:
                 self._store.release_name(new_name, container.id)
                 raise
             self._store.release_name(container.name, container.id)
+            self._rename_sandbox(container.id, container.name, new_name)
         self._bus.container("rename", renamed, oldName="/" + container.name)
 
     def wait(self, job: WaitContainer, ctx: JobContext) -> WaitResult:

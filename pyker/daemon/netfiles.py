@@ -10,7 +10,9 @@ from pyker.container.record import Container
 from pyker.daemon.create import network_name
 from pyker.daemon.options import Options
 from pyker.networkdriver.base import Sandbox
+from pyker.networkdriver.dns import ADDRESS
 from pyker.networkdriver.etcfiles import host_resolv_conf, hosts_file, resolv_conf
+from pyker.types.config import HostConfig
 
 
 def write_network_files(container: Container, folder: str, sandbox: Sandbox | None, options: Options) -> Container:
@@ -29,13 +31,7 @@ def write_network_files(container: Container, folder: str, sandbox: Sandbox | No
         host_gateway="127.0.0.1" if on_host else gateway,
         origin=_host_file("/etc/hosts") if on_host else None,
     )
-    resolver = resolv_conf(
-        host_resolv_conf(),
-        nameservers=host_config.dns or options.dns,
-        search=host_config.dns_search or options.dns_search,
-        options=host_config.dns_options or options.dns_opt,
-        keep_loopback=on_host,
-    )
+    resolver = _resolv_conf(host_config, options, embedded=any(each.dns_names for each in endpoints))
     paths = {name: os.path.join(folder, name) for name in ("hostname", "hosts", "resolv.conf")}
     _write(paths["hostname"], (config.hostname + "\n").encode())
     _write(paths["hosts"], hosts)
@@ -46,6 +42,25 @@ def write_network_files(container: Container, folder: str, sandbox: Sandbox | No
         hosts_path=paths["hosts"],
         resolv_conf_path=paths["resolv.conf"],
     )
+
+
+def _resolv_conf(host_config: HostConfig, options: Options, *, embedded: bool) -> bytes:
+    return resolv_conf(
+        host_resolv_conf(),
+        nameservers=host_config.dns or options.dns,
+        search=host_config.dns_search or options.dns_search,
+        options=host_config.dns_options or options.dns_opt,
+        keep_loopback=network_name(host_config.network_mode) == "host",
+        resolver=ADDRESS if embedded else "",
+    )
+
+
+def use_resolver(container: Container, options: Options) -> None:
+    """Name the resolver of user networks in a running container's file, unless somebody has changed what is there."""
+    if container.resolv_conf_path:
+        before = _resolv_conf(container.host_config, options, embedded=False)
+        if _host_file(container.resolv_conf_path) == before:
+            _write(container.resolv_conf_path, _resolv_conf(container.host_config, options, embedded=True))
 
 
 def share_network_files(container: Container, other: Container) -> Container:

@@ -25,8 +25,9 @@ from pyker.jobs.networks import (
     RemoveNetwork,
 )
 from pyker.networkdriver.base import Network, Sandbox, SandboxRequest
+from pyker.networkdriver.dnsnames import DnsConfig, names_of
 from pyker.networkdriver.networks import PREDEFINED, Networks
-from pyker.types.config import EndpointSettings, PortBinding
+from pyker.types.config import EndpointSettings, HostConfig, PortBinding
 from pyker.types.events import Event
 from pyker.types.ids import ContainerId, NetworkId
 
@@ -223,7 +224,22 @@ def sandbox_request(container: Container, mode: str) -> SandboxRequest:
         endpoints=endpoints,
         ports=bindings,
         exposed=exposed,
+        hostname=config.hostname,
+        dns=dns_config(host_config),
     )
+
+
+def dns_config(host_config: HostConfig) -> DnsConfig:
+    """What a container's configuration says of its resolver.
+
+    With ndots above 0 of the user's own, a name without a dot means one with a search domain: unknown, it is asked for
+    nowhere else.
+    """
+    single = any(
+        option.startswith("ndots:") and option.removeprefix("ndots:").strip("0") != ""
+        for option in host_config.dns_options or ()
+    )
+    return DnsConfig(tuple(host_config.dns or ()), keeps_single=single)
 
 
 def check_predefined(endpoint: EndpointSettings) -> None:
@@ -253,8 +269,18 @@ def _is_live(container: Container) -> bool:
 
 
 def _sandbox_of(container: Container) -> Sandbox:
-    """The sandbox as the container's record has it."""
-    settings = container.network_settings
+    """The sandbox as the container's record has it, by the name that it has now."""
+    settings, hostname = container.network_settings, container.config.hostname
+    endpoints = {
+        network: replace(endpoint, dns_names=names_of(container.id, container.name, hostname, endpoint))
+        if endpoint.dns_names is not None
+        else endpoint
+        for network, endpoint in settings.networks.items()
+    }
     return Sandbox(
-        id=settings.sandbox_id, netns_path=settings.sandbox_key, endpoints=settings.networks, ports=settings.ports
+        id=settings.sandbox_id,
+        netns_path=settings.sandbox_key,
+        endpoints=endpoints,
+        ports=settings.ports,
+        dns=dns_config(container.host_config),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pyker.errors import InvalidParameter
+from pyker.networkdriver.dnsnames import DnsConfig
 from pyker.types.config import EndpointSettings, PortBinding
 from pyker.types.ids import ContainerId, EndpointId, NetworkId
 from pyker.types.probe import Probe
@@ -111,7 +112,8 @@ class SandboxRequest:
     ``mode`` is the container's NetworkMode after normalisation: "bridge", "host", "none", a network's name or ID.
     ("container:<id>" never comes here: the daemon shares the other container's sandbox.)
     ``endpoints`` are by network name. ``ports`` are the bindings to publish, by "80/tcp"; an empty ``host_port``
-    means any free port. ``exposed`` are exposed ports without a binding.
+    means any free port. ``exposed`` are exposed ports without a binding. ``hostname`` is one more name on networks of
+    the user's own; ``dns`` is what the resolver there has to know.
     """
 
     container_id: ContainerId
@@ -120,6 +122,8 @@ class SandboxRequest:
     endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     ports: dict[str, tuple[PortBinding, ...]] = field(default_factory=dict)
     exposed: tuple[str, ...] = ()
+    hostname: str = ""
+    dns: DnsConfig = field(default_factory=DnsConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +137,7 @@ class Sandbox:
     netns_path: str
     endpoints: dict[str, EndpointSettings] = field(default_factory=dict)
     ports: dict[str, tuple[PortBinding, ...] | None] = field(default_factory=dict)
+    dns: DnsConfig = field(default_factory=DnsConfig)
 
 
 class NetworkDriver(Protocol):

@@ -18,6 +18,7 @@ _HOSTS = (
 )
 FALLBACK_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
 """What a container gets when the host has only name servers on its own loopback."""
+NDOTS = "ndots:0"
 RESOLV_CONF = "/etc/resolv.conf"
 _SYSTEMD_RESOLV_CONF = "/run/systemd/resolve/resolv.conf"
 
@@ -84,16 +85,19 @@ def resolv_conf(
     search: Sequence[str] = (),
     options: Sequence[str] = (),
     keep_loopback: bool = False,
+    resolver: str = "",
 ) -> bytes:
     """The container's resolv.conf, from the host's one and --dns, --dns-search, --dns-option.
 
     Name servers on loopback cannot be reached from a namespace of its own, nor IPv6 ones from a network without IPv6,
     so they are left out, and public ones take the place of an empty list. ``keep_loopback`` is for containers on the
-    host's network. A ``search`` of "." means none.
+    host's network. A ``search`` of "." means none. ``resolver`` is the address of the container's own resolver, which
+    asks the servers itself; there a name without a dot may be another container's, so it is asked for as it is, unless
+    an option says otherwise.
     """
     lines = host.decode(errors="surrogateescape").splitlines()
     kept = [line for line in lines if _keyword(line) != "nameserver"]
-    servers = list(nameservers)
+    servers = [resolver] if resolver else list(nameservers)
     if not servers:
         found = [line.split()[1] for line in lines if _keyword(line) == "nameserver" and len(line.split()) > 1]
         servers = found if keep_loopback else [server for server in found if _reachable(server)]
@@ -101,6 +105,10 @@ def resolv_conf(
             servers = list(FALLBACK_NAMESERVERS)
     if search:
         kept = [line for line in kept if _keyword(line) not in ("search", "domain")]
+    if resolver and not options:
+        options = [word for line in kept if _keyword(line) == "options" for word in line.split()[1:]]
+    if resolver and not any(option.startswith("ndots:") for option in options):
+        options = [*options, NDOTS]
     if options:
         kept = [line for line in kept if _keyword(line) != "options"]
     if not (nameservers or search or options) and keep_loopback:
@@ -115,6 +123,31 @@ def resolv_conf(
     # The host's other lines keep their order; blank ones at its end would pile up.
     text = "\n".join(kept).rstrip("\n")
     return ((text + "\n" if text else "") + "\n".join(result) + "\n").encode(errors="surrogateescape")
+
+
+class HostServers:
+    """The host's name servers as they are now: the files are read again when they were changed. For one thread."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._servers: tuple[str, ...] = ()
+
+    def __call__(self) -> tuple[str, ...]:
+        """All of them, in order."""
+        seen = (_stamp(RESOLV_CONF), _stamp(_SYSTEMD_RESOLV_CONF))
+        if seen != self._seen:
+            lines = host_resolv_conf().decode(errors="replace").splitlines()
+            self._servers = tuple(line.split()[1] for line in lines if _is_server(line))
+            self._seen = seen
+        return self._servers
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def host_resolv_conf() -> bytes:

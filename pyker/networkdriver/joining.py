@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pyker.libcontainer import netlink
 from pyker.libcontainer.netlink import Netlink
 from pyker.networkdriver.base import NamespaceMaker, Network, Sandbox, SandboxRequest
+from pyker.networkdriver.predefined import PREDEFINED
 from pyker.types.config import EndpointSettings
 from pyker.types.ids import EndpointId, NetworkId
 
@@ -31,6 +32,11 @@ def keep_default_route(namespaces: NamespaceMaker, netns_path: str, endpoints: I
             if endpoint.gateway and endpoint.ip_address in places:
                 inside.run(netlink.new_route(places[endpoint.ip_address], gateway=endpoint.gateway))
                 return
+
+
+def has_names(network: Network) -> bool:
+    """Whether containers on it find each other by name: on networks of the user's own, of any driver."""
+    return network.name not in PREDEFINED
 
 
 def publishes(network: Network) -> bool:

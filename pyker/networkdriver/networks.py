@@ -13,6 +13,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from pyker.errors import (
     Conflict,
     Forbidden,
@@ -35,11 +37,15 @@ from pyker.networkdriver.base import (
     SandboxRequest,
 )
 from pyker.networkdriver.bridge import BridgeDriver
+from pyker.networkdriver.dns import Resolver
+from pyker.networkdriver.dnsnames import View, Zone, links_of, names_of, servers_of, with_new_name
+from pyker.networkdriver.etcfiles import HostServers
 from pyker.networkdriver.firewall import Firewall
 from pyker.networkdriver.ipam import Ipam, choose_pool, parse_pool
 from pyker.networkdriver.joining import (
     asked,
     first_address,
+    has_names,
     identified,
     keep_default_route,
     next_interface,
@@ -63,9 +69,19 @@ class Networks:
     """Thread-safe. ``start`` comes first, ``close`` last; running containers keep their networks when it is closed."""
 
     def __init__(
-        self, *, root: str, exec_root: str, namespaces: NamespaceMaker, options: BridgeOptions | None = None
+        self,
+        *,
+        root: str,
+        exec_root: str,
+        namespaces: NamespaceMaker,
+        options: BridgeOptions | None = None,
+        dns: Sequence[str] = (),
     ) -> None:
+        """``dns`` are the name servers of the daemon's own options."""
         self._options = options or BridgeOptions()
+        self._dns = tuple(dns)
+        self._host_servers = HostServers()
+        self._resolver = Resolver(self._view)
         self._namespaces = namespaces
         self._folder = os.path.join(exec_root, "netns")
         os.makedirs(self._folder, mode=0o711, exist_ok=True)
@@ -81,6 +97,7 @@ class Networks:
         self._lock = threading.Lock()
         self._networks: dict[NetworkId, Network] = {}
         self._live: dict[ContainerId, Sandbox] = {}
+        self._zones: dict[NetworkId, Zone] = {}
         self._closed = False
 
     # -- the engine's life
@@ -113,6 +130,7 @@ class Networks:
             if address and any(sandbox.ports.values()):
                 self._ports.adopt(container_id, address, sandbox.ports)
             self._remember(sandbox)
+        self._resolve_again()
         if any(network.driver == "bridge" for network in networks):
             self._firewall.start()
         self._sweep()
@@ -128,6 +146,7 @@ class Networks:
             if self._closed:
                 return
             self._closed = True
+        self._resolver.close()
         self._pool.close()
         self._reaper.close()
         self._ports.close()
@@ -327,6 +346,7 @@ class Networks:
             sandbox = self._build(first, request)
         with self._lock:
             self._live[request.container_id] = sandbox
+            self._zones.clear()
         return sandbox
 
     def _endpoint(self, network: Network, request: SandboxRequest) -> EndpointSettings:
@@ -344,6 +364,11 @@ class Networks:
         driver = self._bridge_driver()
         with contextlib.ExitStack() as undo:
             undo.callback(self._namespaces.remove_netns, raw.path)
+            resolved = None
+            if any(has_names(network) for network in networks):
+                # In a thread of its own, beside what follows here.
+                resolved = self._resolver.open(request.container_id, raw.path)
+                undo.callback(self._resolver.forget, request.container_id)
             with contextlib.closing(raw.netlink):
                 sandbox = Sandbox(id=raw.id, netns_path=raw.path)
                 if driver is not None:
@@ -355,7 +380,7 @@ class Networks:
                     if driver is not None:
                         driver.forget(raw)
             ports: Ports = dict.fromkeys(request.exposed)
-            sandbox = Sandbox(id=raw.id, netns_path=raw.path, endpoints=endpoints)
+            sandbox = Sandbox(id=raw.id, netns_path=raw.path, endpoints=endpoints, dns=request.dns)
             address = first_address(sandbox)
             if address and publishes(first):
                 try:
@@ -367,6 +392,8 @@ class Networks:
                         f"({endpoint.endpoint_id}): {error.message}",
                         hint=error.hint,
                     ) from error
+            if resolved is not None:
+                resolved()
             undo.pop_all()
         return replace(sandbox, ports=ports if address else {})
 
@@ -392,11 +419,18 @@ class Networks:
         for number, network in enumerate(networks):
             driver = self._drivers.get(network.driver)
             identifier = raw.endpoint_id if number == 0 else EndpointId(new_id())
-            settings = identified(asked(network, request), network.id, identifier)
+            settings = self._named(identified(asked(network, request), network.id, identifier), network, request)
             settings = driver.create_endpoint(network, identifier, sandbox, settings, f"eth{number}")
             undo.callback(self._drop_endpoint, driver, network, settings)
             endpoints[network.name] = settings
         return endpoints
+
+    def _named(self, settings: EndpointSettings, network: Network, request: SandboxRequest) -> EndpointSettings:
+        """With the names that other containers of the network find it by."""
+        if not has_names(network):
+            return settings
+        names = names_of(request.container_id, request.container_name, request.hostname, settings)
+        return structs.replace(settings, dns_names=names)
 
     def _drop_link(self, driver: BridgeDriver, raw: RawSandbox) -> None:
         if raw.link:
@@ -420,9 +454,12 @@ class Networks:
         identifier = EndpointId(new_id())
         ifname = next_interface(self._namespaces, sandbox.netns_path)
         with contextlib.ExitStack() as undo:
-            settings = driver.create_endpoint(
-                network, identifier, sandbox, identified(settings, network.id, identifier), ifname
-            )
+            if has_names(network) and not self._resolves(sandbox):
+                resolved = self._resolver.open(request.container_id, sandbox.netns_path, replace=True)
+                undo.callback(self._resolver.forget, request.container_id)
+                resolved()
+            settings = self._named(identified(settings, network.id, identifier), network, request)
+            settings = driver.create_endpoint(network, identifier, sandbox, settings, ifname)
             undo.callback(self._drop_endpoint, driver, network, settings)
             endpoints = {**sandbox.endpoints, network.name: settings}
             keep_default_route(self._namespaces, sandbox.netns_path, endpoints.values())
@@ -464,7 +501,68 @@ class Networks:
         with self._lock:
             if container_id in self._live:
                 self._live[container_id] = sandbox
+            self._zones.clear()
         return sandbox
+
+    def rename(self, container_id: ContainerId, old: str, new: str) -> None:
+        """A container has another name now; one without a sandbox is fine."""
+        with self._lock:
+            sandbox = self._live.get(container_id)
+            if sandbox is not None:
+                endpoints = {name: with_new_name(each, old, new) for name, each in sandbox.endpoints.items()}
+                self._live[container_id] = replace(sandbox, endpoints=endpoints)
+                self._zones.clear()
+
+    # -- names
+
+    def _resolves(self, sandbox: Sandbox) -> bool:
+        """Whether a sandbox is on a network with names, and so has a resolver."""
+        networks = [self._find(endpoint.network_id) for endpoint in sandbox.endpoints.values()]
+        return any(network is not None and has_names(network) for network in networks)
+
+    def _resolve_again(self) -> None:
+        """Serve the sandboxes that an earlier daemon served."""
+        waiting = [
+            (container_id, self._resolver.open(container_id, sandbox.netns_path, replace=True))
+            for container_id, sandbox in self._live.items()
+            if sandbox.netns_path and self._resolves(sandbox)
+        ]
+        for container_id, wait in waiting:
+            try:
+                wait()
+            except (PykerError, OSError) as error:
+                _LOG.warning("container %s has no resolver: %s", container_id[:12], error)
+
+    def _view(self, container_id: ContainerId) -> View | None:
+        """What a container's questions are answered from."""
+        with self._lock:
+            sandbox = self._live.get(container_id)
+            if sandbox is None:
+                return None
+            zones, links, leaves = [], {}, False
+            for endpoint in sandbox.endpoints.values():
+                network = self._networks.get(NetworkId(endpoint.network_id))
+                if network is None:
+                    continue
+                leaves = leaves or not network.internal
+                if has_names(network):
+                    zone = self._zones.get(network.id) or self._zone(network)
+                    zones.append(zone)
+                    links[zone.network] = links_of(endpoint)
+        servers = servers_of(sandbox.dns, self._dns, self._host_servers, leaves=leaves)
+        return View(zones, links, servers, sandbox.dns.keeps_single)
+
+    def _zone(self, network: Network) -> Zone:
+        members = [
+            endpoint
+            for sandbox in self._live.values()
+            for endpoint in sandbox.endpoints.values()
+            if endpoint.network_id == network.id
+        ]
+        zone = self._zones[network.id] = Zone.of(network.name, members)
+        return zone
+
+    # -- the end of a sandbox
 
     def release(self, identifier: str) -> None:
         """Take a sandbox back, by its own ID or its container's. One that is not there is not an error.
@@ -477,8 +575,10 @@ class Networks:
             if container_id not in self._live:
                 container_id = next((key for key, each in self._live.items() if each.id == identifier), container_id)
             sandbox = self._live.pop(container_id, None)
+            self._zones.clear()
         if sandbox is None:
             return
+        self._resolver.forget(container_id)
         if any(sandbox.ports.values()):
             self._ports.unpublish(container_id)
         if sandbox.netns_path:

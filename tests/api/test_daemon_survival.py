@@ -20,6 +20,7 @@ import pytest
 
 from tests.support.engines import Engine, Pyker
 from tests.support.sandbox import Sandbox, wait_until
+from tests.support.traffic import A, resolve, upstream
 
 pytestmark = pytest.mark.requires("root", "overlay", "nftables", "busybox", "docker-cli")
 
@@ -172,6 +173,26 @@ def test_attach_works_again_after_the_daemon_was_killed(engine: Engine) -> None:
     engine.start()
     done = engine.docker("attach", "echoes", input="still here\n")
     assert done.out == "still here\n"
+
+
+def test_the_next_daemon_answers_for_names_again(engine: Engine) -> None:
+    """Also by a name that it was given meanwhile, on networks that it joins then, and with its own servers."""
+    engine.docker("network", "create", "--subnet", "10.84.0.0/24", "front", check=True)
+    flags = ["--network", "front", "--network-alias", "www", "--dns", "10.84.0.1"]
+    engine.docker("run", "-d", "--name", "web", *flags, BUSYBOX, "sleep", "1000", check=True)
+    engine.docker("rename", "web", "shop", check=True)
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        assert engine.daemon is not None
+        engine.daemon.send_signal(number)
+        engine.daemon.wait(20)
+        engine.start()
+        for name in ("shop", "www", "shop.front"):
+            assert resolve(engine, "shop", name)["answers"] == [[A, "10.84.0.2", 600]]
+        with upstream(engine, "10.84.0.1", "elsewhere.test", "192.0.2.55"):
+            assert resolve(engine, "shop", "elsewhere.test")["answers"] == [[A, "192.0.2.55", 60]]
+            assert resolve(engine, "shop", "web")["code"] == 3
+    engine.docker("rm", "-f", "shop", check=True)
+    engine.docker("network", "rm", "front", check=True)
 
 
 def test_the_next_daemon_goes_on_with_health_checks(engine: Engine) -> None:

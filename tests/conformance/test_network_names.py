@@ -87,6 +87,40 @@ def test_other_names_go_to_the_hosts_servers(
         assert _found(engine, client, client) == [addresses(engine, client)[network]]
 
 
+@pytest.mark.claim("rule-network-dns", "break-dns")
+def test_names_follow_what_happens(engine: Engine, busybox: str, network: str, names: Callable[[], str]) -> None:
+    """Another name, another address, no place on the network: from then on, and for containers that ran before."""
+    engine.docker("network", "create", "--subnet", "10.83.0.0/24", network, check=True)
+    server, renamed, client = names(), names(), names()
+    _sleeper(engine, client, busybox, "--network", network, "--dns", "10.83.0.1")
+    _sleeper(engine, server, busybox, "--network", network, "--ip", "10.83.0.70")
+    with upstream(engine, "10.83.0.1", "elsewhere.test", "192.0.2.55"):
+        assert _found(engine, client, server) == ["10.83.0.70"]
+        engine.docker("rename", server, renamed, check=True)
+        assert _found(engine, client, renamed) == ["10.83.0.70"]
+        assert resolve(engine, client, server)["code"] == NXDOMAIN
+        engine.docker("network", "disconnect", network, renamed, check=True)
+        assert resolve(engine, client, renamed)["code"] == NXDOMAIN
+        engine.docker("network", "connect", "--ip", "10.83.0.80", "--alias", "again", network, renamed, check=True)
+        assert _found(engine, client, renamed) == _found(engine, client, "again") == ["10.83.0.80"]
+        engine.docker("rm", "-f", renamed, check=True)
+        assert resolve(engine, client, "again")["code"] == NXDOMAIN
+
+
+@pytest.mark.claim("rule-network-dns", "rule-network-connect")
+def test_a_container_of_the_default_bridge_joins_a_network(
+    engine: Engine, busybox: str, network: str, names: Callable[[], str]
+) -> None:
+    engine.docker("network", "create", network, check=True)
+    server, client = names(), names()
+    _sleeper(engine, server, busybox, "--network", network)
+    _sleeper(engine, client, busybox)
+    assert "127.0.0.11" not in _file(engine, client, "/etc/resolv.conf")
+    engine.docker("network", "connect", network, client, check=True)
+    assert "nameserver 127.0.0.11" in _file(engine, client, "/etc/resolv.conf").splitlines()
+    assert _found(engine, client, server) == [addresses(engine, server)[network]]
+
+
 @pytest.mark.claim("rule-network-dns")
 def test_resolv_conf_of_a_user_network(engine: Engine, busybox: str, network: str, name: str) -> None:
     engine.docker("network", "create", network, check=True)

@@ -221,7 +221,14 @@ class EngineRoom:
         )
         lifecycle = LifecycleHandlers(self.store, self.processes, self.waiters, self.bus, self.exits)
         containers = ContainerHandlers(
-            self.store, self.waiters, self.bus, self.exits, self.remover, lifecycle, lambda _: 0
+            self.store,
+            self.waiters,
+            self.bus,
+            self.exits,
+            self.remover,
+            lifecycle,
+            lambda _: 0,
+            lambda container_id, old, new: None,
         )
         logs = LogHandlers(self.store, self.processes)
         attach = AttachHandlers(self.store, self.processes, self.bus, logs)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pyker.errors import InvalidParameter
+from pyker.networkdriver import etcfiles
 from pyker.networkdriver.etcfiles import hosts_file, resolv_conf, split_extra_host
 
 STANDARD = (
@@ -81,3 +84,29 @@ def test_on_the_hosts_network_the_hosts_file_stays_as_it_is() -> None:
     host = b"nameserver 127.0.0.53\nsearch x"
     assert resolv_conf(host, keep_loopback=True) == host
     assert b"nameserver 127.0.0.53" in resolv_conf(host, search=["y"], keep_loopback=True)
+
+
+def test_a_resolver_of_its_own_takes_the_servers_place() -> None:
+    host = b"# written by x\nnameserver 9.9.9.9\nnameserver 127.0.0.53\nsearch corp.example\noptions edns0 timeout:1\n"
+    assert resolv_conf(host, resolver="127.0.0.11") == (
+        b"# written by x\nsearch corp.example\nnameserver 127.0.0.11\noptions edns0 timeout:1 ndots:0\n"
+    )
+    chosen = resolv_conf(
+        host, nameservers=["1.2.3.4"], search=["a.test"], options=["timeout:3", "ndots:2"], resolver="127.0.0.11"
+    )
+    assert chosen == (b"# written by x\nsearch a.test\nnameserver 127.0.0.11\noptions timeout:3 ndots:2\n")
+    assert resolv_conf(b"", resolver="127.0.0.11") == b"nameserver 127.0.0.11\noptions ndots:0\n"
+
+
+def test_the_hosts_servers_are_read_again_when_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "resolv.conf"
+    monkeypatch.setattr(etcfiles, "RESOLV_CONF", str(file))
+    servers = etcfiles.HostServers()
+    assert servers() == ()
+    file.write_text("nameserver 10.0.0.1\nsearch x\nnameserver\nnameserver fd00::1\n")
+    assert servers() == ("10.0.0.1", "fd00::1")
+    file.with_suffix(".new").write_text("nameserver 10.0.0.2\n")
+    file.with_suffix(".new").rename(file)
+    assert servers() == ("10.0.0.2",)

@@ -26,6 +26,7 @@ def session(call: Call) -> Reply:
 
 _ENDPOINTS = (
     ("GET", "/containers/{name:.*}/attach/ws", "attach over a WebSocket"),
+    ("POST", "/commit", "commit"),
     ("POST", "/build", "build"),
     ("POST", "/build/cancel", "build"),
     ("POST", "/grpc", "build with BuildKit"),
