@@ -9,10 +9,10 @@ _pyker_names() {
   esac
 }
 
-_pyker_commands="attach container create daemon events exec help history image images import info inspect jobs kill load login logout logs network pause port ps pull push rename restart rm rmi run save search start stop system tag top unpause version volume wait"
+_pyker_commands="attach commit container create daemon events exec help history image images import info inspect jobs kill load login logout logs network pause port ps pull push rename restart rm rmi run save search start stop system tag top unpause version volume wait"
 _pyker_globals="--config --context --debug --host --log-level --tls --tlscacert --tlscert --tlskey --tlsverify --version --help"
 declare -A _pyker_groups _pyker_flags _pyker_valued _pyker_asks
-_pyker_groups[container]="attach create exec inspect kill logs ls pause port rename restart rm run start stop top unpause wait"
+_pyker_groups[container]="attach commit create exec inspect kill logs ls pause port rename restart rm run start stop top unpause wait"
 _pyker_groups[image]="history import inspect load ls pull push rm save tag"
 _pyker_groups[network]="inspect ls"
 _pyker_groups[system]="events info"
@@ -20,9 +20,13 @@ _pyker_groups[volume]="create inspect ls prune rm"
 _pyker_flags[attach]="--detach-keys --no-stdin --sig-proxy --help"
 _pyker_valued[attach]="--detach-keys"
 _pyker_asks[attach]="running"
+_pyker_flags[commit]="--author --change --message --pause --help"
+_pyker_valued[commit]="--author --change --message -a -c -m"
 _pyker_flags[container_attach]="--detach-keys --no-stdin --sig-proxy --help"
 _pyker_valued[container_attach]="--detach-keys"
 _pyker_asks[container_attach]="running"
+_pyker_flags[container_commit]="--author --change --message --pause --help"
+_pyker_valued[container_commit]="--author --change --message -a -c -m"
 _pyker_flags[container_create]="--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --help --hostname --init --interactive --ip --ip6 --ipc --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --tty --ulimit --user --userns --uts --volume --volume-driver --volumes-from --workdir --help"
 _pyker_valued[container_create]="--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --ip --ip6 --ipc --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --oom-score-adj --pid --pids-limit --platform --publish --pull --restart --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -e -h -l -m -p -u -v -w"
 _pyker_asks[container_create]="images"

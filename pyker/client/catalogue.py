@@ -23,6 +23,7 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "info": ("info", "info", "Describe the engine and its host"),
     "jobs": ("jobs", "jobs", "List the engine's jobs, or draw one command's tree"),
     "attach": ("attach", "attach", "Join the streams of a running container"),
+    "commit": ("images", "commit", "Make an image from a container's changes"),
     "create": ("run", "create", "Make a container without starting it"),
     "events": ("events", "events", "Follow what happens in the engine"),
     "history": ("images", "history", "Tell how an image was made"),
@@ -46,6 +47,7 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "unpause": ("lifecycle", "unpause", "Thaw paused containers"),
     "wait": ("lifecycle", "wait", "Wait for containers to end, and print their exit codes"),
     "container attach": ("attach", "attach", ""),
+    "container commit": ("images", "commit", ""),
     "container create": ("run", "create", ""),
     "container exec": ("execute", "exec", ""),
     "container inspect": ("inspect", "container inspect", "Show all that is known of containers"),
@@ -121,7 +123,6 @@ NOT_THERE_YET = frozenset(
         "buildx",
         "bake",
         "checkpoint",
-        "commit",
         "compose",
         "config",
         "context",
@@ -142,7 +143,7 @@ NOT_THERE_YET = frozenset(
 )
 
 NOT_THERE_YET_IN_GROUPS: dict[str, frozenset[str]] = {
-    "container": frozenset(["commit", "cp", "diff", "export", "prune", "stats", "update"]),
+    "container": frozenset(["cp", "diff", "export", "prune", "stats", "update"]),
     "image": frozenset(["build", "prune"]),
     "network": frozenset(["connect", "create", "disconnect", "prune", "rm", "remove"]),
     "system": frozenset(["df", "prune", "dial-stdio"]),

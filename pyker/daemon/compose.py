@@ -17,6 +17,7 @@ from pyker.container.volumes import VolumeStore
 from pyker.daemon import host, userns
 from pyker.daemon.attach import AttachHandlers
 from pyker.daemon.cgroupparent import cgroup_parent
+from pyker.daemon.commit import CommitHandlers
 from pyker.daemon.connections import ConnectionHandlers
 from pyker.daemon.containers import ContainerHandlers
 from pyker.daemon.copyup import CopyUpWorker
@@ -333,6 +334,8 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.RemoveImage, images.remove)
     engine.register(image_jobs.PruneImages, images.prune)
     engine.register(image_jobs.ImportImage, images.import_image)
+    commit = CommitHandlers(parts.store, graph, parts.bus, parts.bus.publish)
+    engine.register(image_jobs.CommitContainer, commit.commit)
 
 
 def _embedded(engine: Engine, folder: str) -> Callable[[], str]:

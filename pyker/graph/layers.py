@@ -12,13 +12,16 @@ import json
 import logging
 import os
 import secrets
+import shutil
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from pyker.errors import Corrupt, KernelError, NotFound
+from pyker.errors import Corrupt, KernelError, NotFound, NotSupported
 from pyker.graph import durable
 from pyker.graph.host import HOST_CHAIN
 from pyker.graph.tarstream import TarStream
@@ -245,6 +248,23 @@ class LayerStore:
         folder = os.open(self._driver.diff_path(layer.mount_id), _OPEN_DIR)
         with TarStream(self._workers, request, [folder]) as stream:
             return [(kind, path) for kind, path in map(json.loads, io.BufferedReader(stream))]
+
+    def add_rw(self, container_id: ContainerId, *, cancel: Callable[[], bool]) -> Layer:
+        """Keep what the container changed as a layer above its image. Raises NotFound."""
+        layer = self._writable.get(container_id)
+        if layer.top == HOST_CHAIN:
+            raise NotSupported("a view of the machine's own root has no layer to build on")
+        union = self._driver.whiteout_style() == "overlay"
+        request: dict[str, Any] = {"operation": "pack", "whiteouts": "overlay"}
+        if not union:
+            below = layer.init_id or next((each.cache_id for each in self.chain(layer.top)), "")
+            request = {"operation": "diff", "lowers": [self._driver.diff_path(CacheId(below))] if below else []}
+        folder = os.open(self._driver.diff_path(layer.mount_id), _OPEN_DIR)
+        with tempfile.NamedTemporaryFile(dir=self._tmp, prefix=".commit-", suffix=".tmp") as blob:
+            with TarStream(self._workers, request, [folder]) as stream:
+                shutil.copyfileobj(stream, blob, 1 << 18)
+            blob.flush()
+            return self.add(blob.name, layer.top, cancel=cancel)
 
     def size_rw(self, container_id: ContainerId) -> int:
         """Bytes in what the container has written; for a driver without a union, what it has beyond its image."""

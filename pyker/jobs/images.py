@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pyker.engine.job import Job
+from pyker.types.config import ContainerConfig
 from pyker.types.ids import Digest, ImageId
 
 
@@ -157,6 +158,24 @@ class ImportImage(Job[ImageId]):
     message: str = ""
     changes: tuple[str, ...] = ()
     platform: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitContainer(Job[ImageId]):
+    """Make an image of a container's changes. ``changes`` are Dockerfile lines; ``config`` None: the container's own.
+
+    Source: Docker API v1.45 POST /commit.
+    """
+
+    name: ClassVar[str] = "commit"
+    container: str
+    repo: str = ""
+    tag: str = ""
+    comment: str = ""
+    author: str = ""
+    pause: bool = True
+    changes: tuple[str, ...] = ()
+    config: ContainerConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

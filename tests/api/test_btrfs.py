@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commits import check_commit
 from tests.support.engines import Pyker
 
 pytestmark = pytest.mark.requires("root", "btrfs", "loop", "nftables", "busybox", "docker-cli")
@@ -53,6 +54,13 @@ def test_a_containers_life(engine: Pyker) -> None:
     assert len(before - subvolumes(engine)) == 1
     engine.docker("rmi", BUSYBOX, check=True)
     assert subvolumes(engine) == set()
+
+
+def test_commit(engine: Pyker) -> None:
+    """The layer holds what was changed and no more, though a container's layer is a whole tree."""
+    engine.start()
+    engine.docker("pull", "-q", BUSYBOX, check=True)
+    check_commit(engine, BUSYBOX)
 
 
 def test_a_read_only_root(engine: Pyker) -> None:

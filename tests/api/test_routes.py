@@ -40,6 +40,7 @@ from pyker.jobs.containers import (
     WaitResult,
 )
 from pyker.jobs.images import (
+    CommitContainer,
     DistributionView,
     HistoryEntry,
     ImageHistory,
@@ -624,11 +625,27 @@ def test_inspect_of_an_unknown_name_falls_through_every_kind(api: Api) -> None:
     assert api.request("GET", "/plugins").body == b"[]\n"
 
 
+def test_commit(api: Api) -> None:
+    seen = api.record(CommitContainer, "sha256:1")
+    answer = api.request(
+        "POST", "/commit?container=c&repo=a&tag=1&comment=why&author=me&pause=0&changes=ENV+A%3D1&changes=USER+u"
+    )
+    assert (answer.status, answer.json()) == (201, {"Id": "sha256:1"})
+    assert api.request("POST", "/commit?container=c", b"null").status == 201
+    assert api.request("POST", "/commit?container=c", b'{"Cmd": "ls"}').status == 201
+    changes = ("ENV A=1", "USER u")
+    assert seen == [
+        CommitContainer(container="c", repo="a", tag="1", comment="why", author="me", pause=False, changes=changes),
+        CommitContainer(container="c"),
+        CommitContainer(container="c", config=ContainerConfig(cmd=("ls",))),
+    ]
+    assert api.request("POST", "/commit?container=c", b"{").status == 400
+
+
 @pytest.mark.parametrize(
     "request_line",
     [
         "POST /build",
-        "POST /commit",
     ],
 )
 def test_what_is_not_there_yet_says_so(api: Api, request_line: str) -> None:

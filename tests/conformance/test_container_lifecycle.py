@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.asking import filters, get, message
+from tests.support.compare import Alike
 from tests.support.containers import Waiting, create, events, finished, joined, output, run, said, start, wait
 from tests.support.engines import Engine
 from tests.support.sandbox import wait_until
@@ -89,12 +90,16 @@ class TestStart:
     ],
     ids=["path", "absolute", "no-program", "folder"],
 )
-def test_commands_that_do_not_start(
-    engine: Engine, busybox: str, name: str, command: list[str], code: int, words: str
-) -> None:
-    create(engine, busybox, name, Cmd=command)
-    status, said_so = _post(engine, f"/containers/{name}/start")
-    state = engine.state(name)
+def test_commands_that_do_not_start(alike: Alike, command: list[str], code: int, words: str) -> None:
+    image = alike.pulled()
+
+    def refused(engine: Engine) -> tuple[int, str, dict[str, object]]:
+        create(engine, image, alike.name, Cmd=command)
+        status, said_so = _post(engine, f"/containers/{alike.name}/start")
+        state = engine.state(alike.name)
+        return status, said_so, {key: state[key] for key in ("Status", "ExitCode", "Pid", "Error", "StartedAt")}
+
+    status, said_so, state = alike.agree(refused)
     assert status == 400 and words in said_so
     assert (state["Status"], state["ExitCode"], state["Pid"]) == ("created", code, 0)
     assert words in str(state["Error"]) and state["StartedAt"] == "0001-01-01T00:00:00Z"

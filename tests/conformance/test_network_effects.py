@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.asking import get, message, post
+from tests.support.compare import Alike
 from tests.support.engines import Engine
 from tests.support.traffic import addresses, fetch, inside, ipv4, links, routes, serve
 
@@ -303,12 +304,10 @@ def test_a_shared_network_is_the_same_one(engine: Engine, busybox: str, names: C
     ],
     ids=["port", "hostname", "dns", "hosts", "expose", "link"],
 )
-def test_what_a_shared_network_cannot_have(
-    engine: Engine, busybox: str, names: Callable[[], str], flags: list[str], words: str
-) -> None:
-    owner, guest = names(), names()
-    engine.docker("create", "--name", owner, busybox, check=True)
-    done = engine.docker("create", "--name", guest, "--network", f"container:{owner}", *flags, busybox)
+def test_what_a_shared_network_cannot_have(alike: Alike, flags: list[str], words: str) -> None:
+    image, owner, guest = alike.pulled(), f"{alike.name}-owner", f"{alike.name}-guest"
+    alike("create", "--name", owner, image)
+    done = alike("create", "--name", guest, "--network", f"container:{owner}", *flags, image)
     assert done.code != 0 and words in done.err, done
 
 

@@ -34,7 +34,8 @@ def _attached(
     """What comes of a command on a stream that was there before it started; input ends after ``typed``."""
     create(engine, image, name, version="", Cmd=command, **body)
     with Hijack(engine, f"{version}/containers/{name}/attach?{query}") as stream:
-        start(engine, name)
+        # No more than that: while nobody reads what was said, the reference may let other questions wait.
+        assert engine.request("POST", f"/containers/{name}/start").status == 204
         if typed:
             # A command that reads nothing may have ended already.
             with contextlib.suppress(BrokenPipeError):

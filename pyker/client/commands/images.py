@@ -229,6 +229,22 @@ def _import(around: Surroundings, options: Options) -> int:
     return 0
 
 
+def _commit(around: Surroundings, options: Options) -> int:
+    from pyker.client.names import parse_name
+    from pyker.client.transport import encode_query
+
+    query = {"container": options.arguments[0]}
+    if len(options.arguments) > 1:
+        name = parse_name(options.arguments[1]).default_tag()
+        query |= {"repo": name.familiar_name, "tag": name.tag}
+    query |= {"comment": options.text("message"), "author": options.text("author")}
+    query["pause"] = "1" if options.on("pause") else "0"
+    changes = "".join("&" + encode_query({"changes": change}) for change in options.items("change"))
+    made = around.client.json("POST", f"/commit?{encode_query(query)}{changes}")
+    around.out(made["Id"])
+    return 0
+
+
 FORMAT = Flag("format", "string", "How to print: table, 'table TEMPLATE', json, or a Go template")
 
 COMMANDS = {
@@ -272,6 +288,19 @@ COMMANDS = {
         least=1,
         most=1,
         aliases=("image history", "history"),
+    ),
+    "commit": Command(
+        _commit,
+        "CONTAINER [REPOSITORY[:TAG]]",
+        flags=(
+            Flag("author", "string", 'Who made it, such as "Ada <ada@example.org>"', short="a"),
+            Flag("change", "list", "Dockerfile instruction to apply to the image", short="c"),
+            Flag("message", "string", "What to note in the image's history", short="m"),
+            Flag("pause", "bool", "Freeze the container meanwhile", short="p", default=True, shown_default="true"),
+        ),
+        least=1,
+        most=2,
+        aliases=("container commit", "commit"),
     ),
     "import": Command(
         _import,

@@ -8,11 +8,13 @@ Source: POSIX pax, "ustar Interchange Format"; OCI image-spec layer.md#whiteouts
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pyker.errors import SystemFailure
+from pyker.graphdriver.archive import changes
 from pyker.graphdriver.archive.compression import CHUNK
 from pyker.graphdriver.archive.entry import BLOCK, padding
 
@@ -52,6 +54,18 @@ def pack_inside(root_fd: int, name: bytes, write: Write) -> None:
     write(bytes(2 * BLOCK))
 
 
+def pack_changes(root_fd: int, lowers: Sequence[int], write: Write) -> None:
+    """Write a tar of what the whole tree ``root_fd`` changes of the folders ``lowers``: a layer above them."""
+    packer = _Packer(write, overlay=False)
+    gone = os.fstat(root_fd)
+    for kind, path in changes.changes(root_fd, lowers, union=False):
+        if kind == changes.DELETED:
+            packer.whiteout(path[1:], gone)
+        else:
+            packer.below(root_fd, path[1:])
+    write(bytes(2 * BLOCK))
+
+
 class _Packer:
     def __init__(self, write: Write, overlay: bool, prefix: bytes = b"") -> None:
         self._write = write
@@ -70,15 +84,33 @@ class _Packer:
         for name in sorted(os.listdir(b"/proc/self/fd/%d" % dir_fd)):
             self.member(dir_fd, name, path + b"/" + name if path else name)
 
-    def member(self, dir_fd: int, name: bytes, path: bytes) -> None:
-        """One entry, with all below it."""
+    def below(self, root_fd: int, path: bytes) -> None:
+        """The entry at ``path`` alone, without what is in it. No symlink on the way is followed."""
+        *folders, name = path.split(b"/")
+        with contextlib.ExitStack() as stack:
+            dir_fd = root_fd
+            try:
+                for folder in folders:
+                    dir_fd = os.open(folder, _OPEN_DIR, dir_fd=dir_fd)
+                    stack.callback(os.close, dir_fd)
+                self.member(dir_fd, name, path, deep=False)
+            except FileNotFoundError:
+                # A running container took it back meanwhile.
+                return
+
+    def whiteout(self, path: bytes, found: os.stat_result) -> None:
+        """``path`` is not there any more."""
+        folder, _, base = path.rpartition(b"/")
+        self._header((folder + b"/" if folder else b"") + b".wh." + base, found, b"0", 0)
+
+    def member(self, dir_fd: int, name: bytes, path: bytes, *, deep: bool = True) -> None:
+        """One entry, with all below it if ``deep``."""
         found = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
             return
         if self._overlay and kind == b"3" and found.st_rdev == 0:
-            folder, _, base = path.rpartition(b"/")
-            self._header((folder + b"/" if folder else b"") + b".wh." + base, found, b"0", 0)
+            self.whiteout(path, found)
             return
         if found.st_nlink > 1 and kind != b"5":
             first = self._links.setdefault((found.st_dev, found.st_ino), path)
@@ -89,6 +121,8 @@ class _Packer:
         match kind:
             case b"5":
                 self._header(path + b"/", found, kind, 0, xattrs=xattrs)
+                if not deep:
+                    return
                 inner = os.open(name, _OPEN_DIR, dir_fd=dir_fd)
                 try:
                     self.folder(inner, path)

@@ -150,6 +150,25 @@ def pack_folder(request: dict[str, Any], fds: list[int], report: Report) -> dict
     return output.done()
 
 
+def pack_changes(request: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
+    """Write a tar of what a whole tree changes of others, ``request["lowers"]``, to the pipe."""
+    from pyker.graphdriver.archive import pack
+
+    folder, pipe = fds
+    output = _Output(pipe, request.get("compression", ""))
+    with contextlib.ExitStack() as stack:
+        pack.pack_changes(folder, _opened(request["lowers"], stack), output.write)
+    return output.done()
+
+
+def _opened(folders: list[str], stack: contextlib.ExitStack) -> list[int]:
+    opened = []
+    for path in folders:
+        opened.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        stack.callback(os.close, opened[-1])
+    return opened
+
+
 def copy_folder(request: dict[str, Any], fds: list[int], report: Report) -> dict[str, Any]:
     """Copy a tree."""
     from pyker.graphdriver.archive import copytree
@@ -164,10 +183,7 @@ def list_changes(request: dict[str, Any], fds: list[int], report: Report) -> dic
 
     folder, pipe = fds
     with contextlib.ExitStack() as stack:
-        lowers = []
-        for path in request["lowers"]:
-            lowers.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            stack.callback(os.close, lowers[-1])
+        lowers = _opened(request["lowers"], stack)
         output = stack.enter_context(open(pipe, "w", encoding="utf-8", closefd=False))
         for kind, path in changes.changes(folder, lowers, union=request["union"]):
             output.write(json.dumps([kind, path.decode("utf-8", "replace")]) + "\n")
@@ -178,6 +194,7 @@ _OPERATIONS = {
     "apply": apply_layer,
     "assemble": assemble_layer,
     "pack": pack_folder,
+    "diff": pack_changes,
     "copy": copy_folder,
     "changes": list_changes,
 }

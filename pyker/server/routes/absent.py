@@ -26,7 +26,6 @@ def session(call: Call) -> Reply:
 
 _ENDPOINTS = (
     ("GET", "/containers/{name:.*}/attach/ws", "attach over a WebSocket"),
-    ("POST", "/commit", "commit"),
     ("POST", "/build", "build"),
     ("POST", "/build/cancel", "build"),
     ("POST", "/grpc", "build with BuildKit"),

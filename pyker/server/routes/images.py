@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pyker.api import filters
+from pyker.api.codec import Decoder
 from pyker.errors import InvalidParameter, NotSupported
 from pyker.jobs.images import (
+    CommitContainer,
     ImageHistory,
     ImportImage,
     InspectDistribution,
@@ -23,9 +25,11 @@ from pyker.server.call import Call
 from pyker.server.render import images as render
 from pyker.server.reply import STREAMED, Reply, json_reply
 from pyker.server.router import Route
+from pyker.types.config import ContainerConfig
 from pyker.types.events import Progress
 
 _META = "x-meta-"
+_config = Decoder(ContainerConfig, name="container.Config", lists=("Cmd", "Entrypoint", "Shell"))
 
 
 def create(call: Call) -> Reply:
@@ -56,6 +60,23 @@ def create(call: Call) -> Reply:
         platform=platform,
     )
     return call.stream_progress(job, lambda image_id: Progress(status=str(image_id)))
+
+
+def commit(call: Call) -> Reply:
+    """``POST /commit``: an image of a container; the body may be a configuration of its own."""
+    body = call.read_body().strip()
+    config = None if body in (b"", b"null") else _config.decode(body)
+    job = CommitContainer(
+        container=call.text("container"),
+        repo=call.text("repo"),
+        tag=call.text("tag"),
+        comment=call.text("comment"),
+        author=call.text("author"),
+        pause=call.flag("pause") if "pause" in call.query else True,
+        changes=tuple(call.query.get("changes", ())),
+        config=config,
+    )
+    return json_reply({"Id": call.run(job)}, 201)
 
 
 def push(call: Call) -> Reply:
@@ -129,6 +150,7 @@ ROUTES = [
     Route("GET", "/images/json", list_all),
     Route("GET", "/images/search", search, ends_with_client=True),
     Route("POST", "/images/create", create, ends_with_client=True),
+    Route("POST", "/commit", commit),
     Route("POST", "/images/prune", prune),
     Route("GET", "/images/get", save_several, ends_with_client=True),
     Route("POST", "/images/load", load, ends_with_client=True),
