@@ -150,6 +150,7 @@ def build_spec(
         resources=resources,
         log=spec_log.build(container),
         stop_signal=signals.parse(config.stop_signal) if config.stop_signal not in (UNSET, "") else 15,
+        disposable=host.auto_remove,
     )
     return BuiltSpec(spec=spec, warnings=(*security.warnings, *process_warnings, *resource_warnings))
 

@@ -181,7 +181,8 @@ class Begin(Struct, frozen=True, tag=True, kw_only=True):
     """What the starter hands to the monitor with the process: all that the monitor needs from then on.
 
     Descriptors are those that both have; -1 is none. ``outputs`` has the number of the stream that each carries.
-    ``outlived`` says that the container's other processes would survive its first. ``name`` is for ps. The rest is
+    ``outlived`` says that the container's other processes would survive its first; ``mounts`` is its mount namespace,
+    to be let go of when its end was told. ``name`` is for ps. The rest is
     what a speaker leaves to the next: how many ``oom_kills`` were told of, and by stream what was said since its last
     whole line (since when, in nanoseconds, and what).
     """
@@ -201,6 +202,7 @@ class Begin(Struct, frozen=True, tag=True, kw_only=True):
     stdin: int = -1
     oom: int = -1
     listener: int = -1
+    mounts: int = -1
     controls: tuple[int, ...] = ()
     clients: tuple[tuple[int, Streams], ...] = ()
     oom_kills: int = 0

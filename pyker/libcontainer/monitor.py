@@ -206,6 +206,8 @@ class Monitor:
             # With a cgroup left over the state stays, so that the driver's cleanup knows where it is.
             statefiles.forget(self._begin.state_dir, state=removed)
         self._send(Exited(record))
+        if self._begin.mounts >= 0:
+            os.close(self._begin.mounts)
         while not pump.drained:
             # Whoever is still reading gets all of it, however slowly; only the news of the end could not wait.
             self._poller.run_once(pump.seconds_left())
@@ -424,8 +426,9 @@ def main(starter_pid: int, tell: int, news: select.epoll, room: int, errors_to: 
             _end_all()
             os._exit(0)
         status: int | None = None
+        timeout_s = 0.0
         while not attended:
-            ended, status = sleep_on(pid, news, -1)
+            ended, status = sleep_on(pid, news, timeout_s)
             if ended:
                 break
             if cradle_pid:
@@ -434,6 +437,7 @@ def main(starter_pid: int, tell: int, news: select.epoll, room: int, errors_to: 
             status = have_spoken(pid, tell, news.fileno(), errors_to, REST_S)
             if status is not None:
                 break
+            timeout_s = -1
         news.close()
         begin = handshake.read_begin(tell)
         os.close(tell)

@@ -147,6 +147,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     (``/proc/<pid>/ns/ipc`` or a pinned file); a missing key means: stay in the host's. ``rootfs`` has target "/".
     ``mounts`` are performed in order, below it. ``state_dir`` is where the monitor keeps its socket and the exit
     record; it exists and belongs to this container alone. ``cgroup_path`` is relative, such as ``/docker/<id>``.
+    ``disposable``: what it is mounted from will not be used again, so that nobody need wait for its unmounting.
     """
 
     id: str
@@ -169,6 +170,7 @@ class ContainerSpec(Struct, frozen=True, kw_only=True):
     resources: Resources = Resources()
     log: LogSpec = LogSpec()
     stop_signal: int = 15
+    disposable: bool = False
 
 
 class ExitRecord(Struct, frozen=True, kw_only=True):

@@ -157,7 +157,10 @@ if pid == 0:
     os._exit(5)
 if tell < 0:
     print("gone", pid, os.getpid() == caller)
-    sys.exit()
+    try:
+        os.wait()
+    except ChildProcessError:
+        sys.exit()
 # It shares the descriptors, and the starter has ended before this goes on.
 reaped = os.waitpid(pid, 0) == (pid, 5 << 8)
 os.write(log, f"monitor {os.getppid() == caller} {os.get_inheritable(tell)} {reaped}\\n".encode())

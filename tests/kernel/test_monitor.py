@@ -372,6 +372,32 @@ def test_pause_stops_and_resume_lets_go_on(containers: Bench) -> None:
         process.signal(9)
 
 
+def test_an_ordinary_container_has_no_mounts_when_its_end_is_told(containers: Bench) -> None:
+    process, watcher = containers.start(containers.spec("sleep", "60"))
+    monitor = containers.monitor_of(process)
+    await_rest(monitor, process)
+    folder = f"/proc/{monitor}/fd"
+    assert not [fd for fd in os.listdir(folder) if os.readlink(f"{folder}/{fd}").startswith("mnt:")]
+    process.signal(9)
+    watcher.wait()
+
+
+def test_mounts_of_a_disposable_container_are_gone_a_moment_after_its_end(containers: Bench) -> None:
+    spec = containers.spec("sleep", "60", disposable=True)
+    process, watcher = containers.start(spec)
+    monitor = containers.monitor_of(process)
+    namespace = os.readlink(f"/proc/{process.pid}/ns/mnt")
+
+    def held() -> bool:
+        folder = f"/proc/{monitor}/fd"
+        return namespace in [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)]
+
+    eventually(held, "a monitor that holds the mount namespace")
+    process.signal(9)
+    watcher.wait()
+    eventually(lambda: not alive(monitor), "the end of the monitor")
+
+
 # The speaker
 
 UNTIL = "until [ -e /%s ]; do usleep 10000; done"
