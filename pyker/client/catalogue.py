@@ -25,7 +25,9 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "attach": ("attach", "attach", "Join the streams of a running container"),
     "commit": ("images", "commit", "Make an image from a container's changes"),
     "create": ("run", "create", "Make a container without starting it"),
+    "diff": ("files", "diff", "Show what a container has changed of its image"),
     "events": ("events", "events", "Follow what happens in the engine"),
+    "export": ("files", "export", "Write a container's files to an archive"),
     "history": ("images", "history", "Tell how an image was made"),
     "import": ("images", "import", "Make an image from a tar archive"),
     "inspect": ("inspect", "inspect", "Show all that is known of an object"),
@@ -45,11 +47,14 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "tag": ("images", "tag", "Give an image another name"),
     "top": ("lookup", "top", "Show the processes of a container"),
     "unpause": ("lifecycle", "unpause", "Thaw paused containers"),
+    "update": ("update", "update", "Change the limits of containers that exist"),
     "wait": ("lifecycle", "wait", "Wait for containers to end, and print their exit codes"),
     "container attach": ("attach", "attach", ""),
     "container commit": ("images", "commit", ""),
     "container create": ("run", "create", ""),
+    "container diff": ("files", "diff", ""),
     "container exec": ("execute", "exec", ""),
+    "container export": ("files", "export", ""),
     "container inspect": ("inspect", "container inspect", "Show all that is known of containers"),
     "container kill": ("lifecycle", "kill", ""),
     "container logs": ("logs", "logs", ""),
@@ -58,6 +63,7 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "container ps": ("ps", "ps", ""),
     "container pause": ("lifecycle", "pause", ""),
     "container port": ("lookup", "port", ""),
+    "container prune": ("prune", "container prune", "Remove containers that do not run"),
     "container rename": ("lifecycle", "rename", ""),
     "container restart": ("lifecycle", "restart", ""),
     "container rm": ("lifecycle", "rm", ""),
@@ -67,6 +73,7 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "container stop": ("lifecycle", "stop", ""),
     "container top": ("lookup", "top", ""),
     "container unpause": ("lifecycle", "unpause", ""),
+    "container update": ("update", "update", ""),
     "container wait": ("lifecycle", "wait", ""),
     "image history": ("images", "history", ""),
     "image import": ("images", "import", ""),
@@ -75,14 +82,21 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "image save": ("archive", "save", ""),
     "image ls": ("images", "images", "List images"),
     "image list": ("images", "images", ""),
+    "image prune": ("prune", "image prune", "Remove images that nothing needs"),
     "image pull": ("transfer", "pull", ""),
     "image push": ("transfer", "push", ""),
     "image rm": ("images", "rmi", ""),
     "image remove": ("images", "rmi", ""),
     "image tag": ("images", "tag", ""),
+    "network connect": ("networks", "network connect", "Put a container on a network"),
+    "network create": ("networks", "network create", "Make a network"),
+    "network disconnect": ("networks", "network disconnect", "Take a container off a network"),
     "network inspect": ("inspect", "network inspect", "Show all that is known of networks"),
     "network ls": ("networks", "network ls", "List networks"),
     "network list": ("networks", "network ls", ""),
+    "network prune": ("networks", "network prune", "Remove networks that no container is on"),
+    "network rm": ("networks", "network rm", "Remove networks"),
+    "network remove": ("networks", "network rm", ""),
     "system events": ("events", "events", ""),
     "system info": ("info", "info", ""),
     "volume create": ("volumes", "volume create", "Make a volume"),
@@ -112,6 +126,7 @@ SECOND_NAMES = {
     "image list": "image ls",
     "image remove": "image rm",
     "network list": "network ls",
+    "network remove": "network rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
 }
@@ -127,8 +142,6 @@ NOT_THERE_YET = frozenset(
         "config",
         "context",
         "cp",
-        "diff",
-        "export",
         "manifest",
         "node",
         "plugin",
@@ -138,14 +151,12 @@ NOT_THERE_YET = frozenset(
         "stats",
         "swarm",
         "trust",
-        "update",
     ]
 )
 
 NOT_THERE_YET_IN_GROUPS: dict[str, frozenset[str]] = {
-    "container": frozenset(["cp", "diff", "export", "prune", "stats", "update"]),
-    "image": frozenset(["build", "prune"]),
-    "network": frozenset(["connect", "create", "disconnect", "prune", "rm", "remove"]),
+    "container": frozenset(["cp", "stats"]),
+    "image": frozenset(["build"]),
     "system": frozenset(["df", "prune", "dial-stdio"]),
     "volume": frozenset(["update"]),
 }
@@ -195,7 +206,7 @@ def refuse(words: list[str]) -> Failure:
     if first in GROUPS:
         name = f"{PROGRAM} {first}"
         second = words[1]
-        if second in NOT_THERE_YET_IN_GROUPS[first]:
+        if second in NOT_THERE_YET_IN_GROUPS.get(first, ()):
             return Failure(f"{PROGRAM}: '{name} {second}' is not there yet\n\nRun '{name} --help' for what is")
         return Failure(
             f"{PROGRAM}: unknown command: {name} {second}\n\nUsage:  {name}\n\nRun '{name} --help' for more information"

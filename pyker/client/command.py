@@ -19,9 +19,22 @@ class Command:
     """One command. ``synopsis`` is what follows its name in the usage line; ``aliases`` are the paths it answers to.
 
     ``run`` returns the program's exit status. ``detail`` replaces the one-line description in the command's own help.
+    ``tells_of_options`` is False where docker's usage line leaves ``[OPTIONS]`` out.
     """
 
-    __slots__ = ("aliases", "detail", "flags", "interspersed", "least", "most", "path", "run", "summary", "synopsis")
+    __slots__ = (
+        "aliases",
+        "detail",
+        "flags",
+        "interspersed",
+        "least",
+        "most",
+        "path",
+        "run",
+        "summary",
+        "synopsis",
+        "tells_of_options",
+    )
 
     def __init__(
         self,
@@ -34,6 +47,7 @@ class Command:
         interspersed: bool = True,
         aliases: Sequence[str] = (),
         detail: str = "",
+        tells_of_options: bool = True,
     ) -> None:
         self.run = run
         self.synopsis = synopsis
@@ -43,6 +57,7 @@ class Command:
         self.interspersed = interspersed
         self.aliases = aliases
         self.detail = detail
+        self.tells_of_options = tells_of_options
         self.path = ""
         self.summary = ""
 
@@ -52,7 +67,7 @@ class Command:
 
     @property
     def usage(self) -> str:
-        parts = (self.full_name, "[OPTIONS]" if self.flags else "", self.synopsis)
+        parts = (self.full_name, "[OPTIONS]" if self.flags and self.tells_of_options else "", self.synopsis)
         return " ".join(part for part in parts if part)
 
     def check_arguments(self, count: int) -> None:

@@ -218,6 +218,21 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon]:
         fake.on("POST", "/volumes/prune", answer({"VolumesDeleted": ["v1", "v2"], "SpaceReclaimed": 12345}))
         fake.on("DELETE", "/volumes/v1", answer(None, status=204))
         fake.on("DELETE", "/volumes/nosuch", refusal(404, "get nosuch: no such volume"))
+        fake.on("POST", "/networks/create", answer({"Id": "f" * 64, "Warning": ""}, status=201))
+        fake.on("POST", "/networks/(a|b)/(dis)?connect", Reply(200))
+        fake.on("GET", "/networks/(a|b)", answer({"Name": "a", "Id": "a" * 64}))
+        fake.on("DELETE", "/networks/(a|b)", Reply(204))
+        fake.on("DELETE", "/networks/nosuch", refusal(404, "network nosuch not found"))
+        fake.on("POST", "/networks/prune", answer({"NetworksDeleted": ["n1", "n2"]}))
+        fake.on("POST", "/containers/prune", answer({"ContainersDeleted": ["c1", "c2"], "SpaceReclaimed": 12345}))
+        fake.on(
+            "POST",
+            "/images/prune",
+            answer({"ImagesDeleted": [{"Untagged": "a:1"}, {"Deleted": LONG}], "SpaceReclaimed": 12345}),
+        )
+        fake.on("GET", "/containers/c1/changes", answer([{"Kind": k, "Path": f"/{k}"} for k in (0, 1, 2)]))
+        fake.on("GET", "/containers/c1/export", archive)
+        fake.on("POST", "/commit", answer({"Id": LONG}, status=201))
         fake.on("GET", "/images/bb:1/history", answer(HISTORY))
         fake.on("GET", "/(containers|images|networks|volumes)/nosuch(/json)?", refusal(404, "No such thing: nosuch"))
         fake.on("GET", "/containers/c1/json", answer(VIEW))
@@ -229,6 +244,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon]:
         )
         fake.on("GET", "/events", Reply(chunks=[json.dumps(event).encode() + b"\n" for event in EVENTS]))
         fake.on("POST", "/containers/(a|b)/.*", Reply(204))
+        fake.on("POST", "/containers/(a|b)/update", answer({"Warnings": ["swap is not limited"]}))
         fake.on("POST", "/containers/(a|b)/wait", answer({"StatusCode": 3}))
         fake.on("POST", "/containers/nosuch/.*", refusal(404, "No such container: nosuch"))
         fake.on("DELETE", "/containers/(a|b)", Reply(204))
@@ -377,6 +393,62 @@ pull UPPER
 pull x:
 pull a/b/c@sha256:123
 images a b
+network create a
+network create -d macvlan --subnet 10.1.0.0/16 --gateway 10.1.0.1 --ip-range 10.1.1.0/24 --aux-address x=10.1.0.9 a
+network create --label a=b --label c -o parent=eth0 --opt x=y --internal --attachable --ipv6 --ipam-opt q=r a
+network create --ipv4=false --scope local --ipam-driver other a
+network create --config-only --config-from x a
+network create --subnet bad a
+network create --gateway 10.1.0.1 a
+network create --subnet 10.1.0.0/16 --subnet 10.1.2.0/24 a
+network create --subnet 10.1.0.0/16 --subnet fd00::/64 --gateway 10.3.0.1 a
+network create --subnet 10.1.0.0/16 --ip-range 10.3.0.0/24 a
+network create --subnet 10.1.0.0/16 --aux-address x=10.3.0.9 a
+network create --subnet 10.1.0.0/16 --subnet 10.2.0.0/16 --gateway 10.1.0.1 --gateway 10.1.0.2 a
+network create --subnet 10.1.0.0/16 --subnet 10.2.0.0/16 --ip-range 10.1.0.0/24 --ip-range 10.1.1.0/24 a
+network create
+network create a b
+network connect a c1
+network connect --alias x --alias y --ip 10.1.0.5 --link l:m --driver-opt k=v --gw-priority 3 a c1
+network connect --ip6 fd00::5 --link-local-ip 169.254.1.1 a c1
+network connect --driver-opt k a c1
+network connect a
+network disconnect a c1
+network disconnect -f a c1
+network disconnect a
+network rm a b
+network remove nosuch a
+network rm -f nosuch a
+network rm
+network prune -f
+network prune -f --filter until=1h
+network prune
+container prune -f
+container prune -f --filter label=a
+container prune
+image prune -f
+image prune -fa --filter label=a
+image prune
+image prune -a
+diff c1
+diff nosuch
+diff
+container diff c1
+export c1
+export nosuch
+container export -o /nosuch/x c1
+update -m 100m --memory-swap 200m a b
+update --cpus 1.5 --pids-limit 7 --restart always a
+update --restart on-failure:3 --cpuset-cpus 0 a
+update --cpu-shares 3 --blkio-weight 5 --memory-reservation 5m nosuch a
+update --cpu-period 7 --cpu-quota 8 --cpuset-mems 0 a
+update a
+update
+commit c1
+commit -a me -m why -c 'ENV A=1' -c 'CMD x' -p=false c1 h:5000/x:y
+commit c1 x
+commit c1 UPPER
+commit
 ps extra
 rm
 stop
@@ -487,7 +559,7 @@ def test_what_is_not_there_says_so(daemon: FakeDaemon) -> None:
         "stats",
         "swarm init",
         "system prune",
-        "network create x",
+        "trust sign x",
     ):
         told = run_client("pyker", daemon.host, line.split())
         assert told.code == 1 and "is not there yet" in told.err and told.out == ""

@@ -8,6 +8,7 @@ import sys
 from pyker.client.command import Command
 from pyker.client.failure import Failure
 from pyker.client.flags import Flag
+from pyker.client.saving import check_place, copy, save
 from pyker.client.transport import quote_query
 
 TYPE_CHECKING = False
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from pyker.client.flags import Options
     from pyker.client.surroundings import Surroundings
-    from pyker.client.transport import Response
 
 
 def _save(around: Surroundings, options: Options) -> int:
@@ -24,39 +24,15 @@ def _save(around: Surroundings, options: Options) -> int:
     if not path and os.isatty(1):
         raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     if path:
-        _check_place(path)
+        check_place(path, "failed to save image")
     query = "&".join(f"names={quote_query(name)}" for name in options.arguments)
     response = around.client.open("GET", f"/images/get?{query}")
     if not path:
         around.flush()
-        _copy(response, sys.stdout.buffer)
+        copy(response, sys.stdout.buffer)
         return 0
-    # Under its own name only when it is whole.
-    part = f"{path}.{os.getpid()}.part"
-    try:
-        with open(part, "xb") as file:
-            _copy(response, file)
-        os.replace(part, path)
-    except OSError as error:
-        raise Failure(f"failed to save image: {(error.strerror or str(error)).lower()}: {path}") from error
-    finally:
-        if os.path.lexists(part):
-            os.unlink(part)
+    save(response, path, "failed to save image")
     return 0
-
-
-def _check_place(path: str) -> None:
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder):
-        raise Failure(f"failed to save image: invalid output path: stat {folder}: no such file or directory")
-    if os.path.isdir(path):
-        raise Failure("failed to save image: cannot write to a directory")
-
-
-def _copy(response: Response, to: BinaryIO) -> None:
-    while data := response.read_some():
-        to.write(data)
-    to.flush()
 
 
 def _load(around: Surroundings, options: Options) -> int:

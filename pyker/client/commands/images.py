@@ -233,12 +233,13 @@ def _commit(around: Surroundings, options: Options) -> int:
     from pyker.client.names import parse_name
     from pyker.client.transport import encode_query
 
-    query = {"container": options.arguments[0]}
+    query = {"container": options.arguments[0], "repo": "", "tag": ""}
     if len(options.arguments) > 1:
         name = parse_name(options.arguments[1]).default_tag()
-        query |= {"repo": name.familiar_name, "tag": name.tag}
+        query |= {"repo": name.name, "tag": name.tag}
     query |= {"comment": options.text("message"), "author": options.text("author")}
-    query["pause"] = "1" if options.on("pause") else "0"
+    if not options.on("pause"):
+        query["pause"] = "0"
     changes = "".join("&" + encode_query({"changes": change}) for change in options.items("change"))
     made = around.client.json("POST", f"/commit?{encode_query(query)}{changes}")
     around.out(made["Id"])

@@ -1,15 +1,20 @@
-"""``pyker network ls``. Source: Docker API GET /networks."""
+"""``pyker network``: create, connect, disconnect, ls, rm, prune. Source: Docker API /networks/..."""
 
 from __future__ import annotations
 
 from pyker.client import units
 from pyker.client.command import Command
+from pyker.client.confirm import confirmed
+from pyker.client.failure import DaemonFailure, Failure
 from pyker.client.filters import encode_filters
 from pyker.client.flags import Flag
 from pyker.client.table import render
+from pyker.client.transport import quote_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyker.client.flags import Options
     from pyker.client.surroundings import Surroundings
 
@@ -24,6 +29,180 @@ HEADERS = {
     "Name": "NAME",
     "Scope": "SCOPE",
 }
+
+
+_UNUSED = (
+    "WARNING! This will remove all custom networks not used by at least one container.\n"
+    "Are you sure you want to continue?"
+)
+
+
+def _create(around: Surroundings, options: Options) -> int:
+    body: dict[str, Any] = {"Driver": options.text("driver"), "Scope": options.text("scope")}
+    for flag, field in (("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")):
+        if options.given(flag):
+            body[field] = options.on(flag)
+    body["IPAM"] = {
+        "Driver": options.text("ipam-driver"),
+        "Options": _pairs(options.items("ipam-opt")),
+        "Config": _pools(options),
+    }
+    source = options.text("config-from")
+    body |= {
+        "Internal": options.on("internal"),
+        "Attachable": options.on("attachable"),
+        "Ingress": options.on("ingress"),
+        "ConfigOnly": options.on("config-only"),
+        "ConfigFrom": {"Network": source} if source else None,
+        "Options": _pairs(options.items("opt")),
+        "Labels": _pairs(options.items("label")),
+        "Name": options.arguments[0],
+    }
+    around.out(str(around.client.json("POST", "/networks/create", body=body)["Id"]))
+    return 0
+
+
+def _pairs(texts: list[str]) -> dict[str, str]:
+    return dict(sorted((name, value) for name, _, value in (text.partition("=") for text in texts)))
+
+
+def _pools(options: Options) -> list[dict[str, Any]]:
+    """Each subnet with what belongs to it. Raises Failure in the reference client's words."""
+    from ipaddress import ip_address, ip_network
+
+    subnets, ranges, gateways = options.items("subnet"), options.items("ip-range"), options.items("gateway")
+    if len(ranges) > len(subnets) or len(gateways) > len(subnets):
+        raise Failure("every ip-range or gateway must have a corresponding subnet")
+    pools: dict[str, dict[str, Any]] = {}
+    known: dict[str, Any] = {}
+    for subnet in subnets:
+        try:
+            network = ip_network(subnet, strict=False)
+        except ValueError:
+            # What is no subnet is for the daemon to refuse.
+            network = None
+        if network is not None and any(other.overlaps(network) for other in known.values() if _alike(other, network)):
+            raise Failure("multiple overlapping subnet configuration is not supported")
+        pools[subnet] = {"Subnet": subnet}
+        if network is not None:
+            known[subnet] = network
+
+    def owner(address: str, what: str) -> dict[str, Any]:
+        try:
+            wanted = ip_address(address.partition("/")[0])
+        except ValueError:
+            wanted = None
+        for subnet, network in known.items():
+            if wanted is not None and wanted in network:
+                return pools[subnet]
+        raise Failure(f"no matching subnet for {what} {address}")
+
+    for text in ranges:
+        pool = owner(text, "range")
+        if "IPRange" in pool:
+            raise Failure(
+                f"cannot configure multiple ranges ({text}, {pool['IPRange']}) on the same subnet ({pool['Subnet']})"
+            )
+        pool["IPRange"] = text
+    for text in gateways:
+        pool = owner(text, "gateway")
+        if "Gateway" in pool:
+            raise Failure(
+                f"cannot configure multiple gateways ({text}, {pool['Gateway']}) for the same subnet ({pool['Subnet']})"
+            )
+        pool["Gateway"] = text
+    for name, address in _pairs(options.items("aux-address")).items():
+        owner(address, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = address
+    return [pools[subnet] for subnet in sorted(pools)]
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return bool(one.version == other.version)
+
+
+def _connect(around: Surroundings, options: Options) -> int:
+    network, container = options.arguments
+    ipam: dict[str, Any] = {}
+    for flag, field in (("ip", "IPv4Address"), ("ip6", "IPv6Address")):
+        if options.text(flag):
+            ipam[field] = options.text(flag)
+    if options.items("link-local-ip"):
+        ipam["LinkLocalIPs"] = options.items("link-local-ip")
+    chosen = {}
+    for text in options.items("driver-opt"):
+        name, sign, value = text.partition("=")
+        if not sign or not name:
+            raise Failure("invalid key/value pair format in driver options")
+        chosen[name] = value
+    endpoint = {
+        "IPAMConfig": ipam,
+        "Links": options.items("link") or None,
+        "Aliases": options.items("alias"),
+        "MacAddress": "",
+        "DriverOpts": chosen,
+        "GwPriority": options.number("gw-priority"),
+        "NetworkID": "",
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": "",
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": None,
+    }
+    body = {"Container": container, "EndpointConfig": endpoint}
+    around.client.call("POST", f"/networks/{quote_path(network)}/connect", body=body)
+    return 0
+
+
+def _disconnect(around: Surroundings, options: Options) -> int:
+    network, container = options.arguments
+    body = {"Container": container, "Force": options.on("force")}
+    around.client.call("POST", f"/networks/{quote_path(network)}/disconnect", body=body)
+    return 0
+
+
+def _remove(around: Surroundings, options: Options) -> int:
+    failed = False
+    for name in options.arguments:
+        path = f"/networks/{quote_path(name)}"
+        try:
+            shown = around.client.json("GET", path)
+            if shown.get("Ingress") and not confirmed(around, _INGRESS):
+                continue
+        except DaemonFailure:
+            # What is wrong with it, the removal says.
+            shown = None
+        try:
+            around.client.call("DELETE", path)
+        except DaemonFailure as failure:
+            if failure.status == 404 and options.on("force"):
+                continue
+            around.err(failure.message)
+            failed = True
+            continue
+        around.out(name)
+    if failed:
+        around.err("exit status 1")
+    return 1 if failed else 0
+
+
+_INGRESS = (
+    "WARNING! Before removing the routing-mesh network, make sure all the nodes in your swarm run the same docker "
+    "engine version. Otherwise, removal may not be effective and functionality of newly create ingress networks "
+    "will be impaired.\nAre you sure you want to continue?"
+)
+
+
+def _prune(around: Surroundings, options: Options) -> int:
+    if not options.on("force") and not confirmed(around, _UNUSED):
+        return 0
+    query = {"filters": encoded} if (encoded := encode_filters(options.items("filter"))) else {}
+    names = around.client.json("POST", "/networks/prune", query).get("NetworksDeleted") or []
+    if names:
+        around.out("\n".join(["Deleted Networks:", *names, ""]))
+    return 0
 
 
 def _created(text: str) -> str:
@@ -95,5 +274,69 @@ COMMANDS = {
         ),
         most=0,
         aliases=("network ls", "network list"),
-    )
+    ),
+    "network create": Command(
+        _create,
+        "NETWORK",
+        flags=(
+            Flag("attachable", "bool", "Let containers be attached by hand"),
+            Flag("aux-address", "map", "Addresses that the driver uses, by name"),
+            Flag("config-from", "string", "The network whose configuration to take"),
+            Flag("config-only", "bool", "Only a configuration for other networks"),
+            Flag("driver", "string", "Which driver makes it", short="d", default="bridge"),
+            Flag("gateway", "strings", "Gateway of a subnet"),
+            Flag("ingress", "bool", "A swarm's routing mesh"),
+            Flag("internal", "bool", "No way out of it"),
+            Flag("ip-range", "strings", "Give out addresses of this part of a subnet"),
+            Flag("ipam-driver", "string", "Who gives out addresses", default="default"),
+            Flag("ipam-opt", "map", "Options for who gives out addresses"),
+            Flag("ipv4", "bool", "Give out IPv4 addresses", default=True, shown_default="true"),
+            Flag("ipv6", "bool", "Give out IPv6 addresses"),
+            Flag("label", "list", "Name and value to set on the network"),
+            Flag("opt", "map", "Option for the driver, such as parent=eth0", short="o"),
+            Flag("scope", "string", "How far it reaches"),
+            Flag("subnet", "strings", "Addresses, as in 10.1.0.0/16"),
+        ),
+        least=1,
+        most=1,
+    ),
+    "network connect": Command(
+        _connect,
+        "NETWORK CONTAINER",
+        flags=(
+            Flag("alias", "strings", "One more name of the container on the network"),
+            Flag("driver-opt", "strings", "Option for the driver, as name=value"),
+            Flag("gw-priority", "int", "The network with the highest has the default gateway"),
+            Flag("ip", "string", "IPv4 address, such as 10.1.0.5"),
+            Flag("ip6", "string", "IPv6 address, such as fd00::5"),
+            Flag("link", "list", "Another container, under a name of its own: container:alias"),
+            Flag("link-local-ip", "strings", "Link-local address"),
+        ),
+        least=2,
+        most=2,
+    ),
+    "network disconnect": Command(
+        _disconnect,
+        "NETWORK CONTAINER",
+        flags=(Flag("force", "bool", "Also where the network is gone", short="f"),),
+        least=2,
+        most=2,
+    ),
+    "network rm": Command(
+        _remove,
+        "NETWORK [NETWORK...]",
+        flags=(Flag("force", "bool", "A network that is not there is no error", short="f"),),
+        least=1,
+        aliases=("network rm", "network remove"),
+        tells_of_options=False,
+    ),
+    "network prune": Command(
+        _prune,
+        "",
+        flags=(
+            Flag("filter", "filter", 'Only what matches, such as "until=24h"'),
+            Flag("force", "bool", "Do not ask", short="f"),
+        ),
+        most=0,
+    ),
 }

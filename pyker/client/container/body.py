@@ -124,7 +124,7 @@ def _health(options: Options) -> dict[str, Any] | None:
 
 
 def _host_config(options: Options, binds: list[str], ports: Ports, network: str) -> dict[str, Any]:
-    restart = _restart_policy(options.text("restart"))
+    restart = restart_policy(options.text("restart"))
     if options.on("rm") and restart["Name"] not in ("", "no"):
         raise Failure("conflicting options: cannot specify both --restart and --rm", 125)
     security, unconfined = _security(options.items("security-opt"))
@@ -285,7 +285,7 @@ def _capabilities(names: list[str]) -> list[str] | None:
     return sorted(found) or None
 
 
-def _restart_policy(text: str) -> dict[str, Any]:
+def restart_policy(text: str) -> dict[str, Any]:
     name, colon, retries = text.partition(":")
     if colon and not name:
         raise Failure("invalid restart policy format: no policy provided before colon", 125)
