@@ -138,6 +138,7 @@ class Bench:
         self.exec_root.mkdir()
         self._make_lower()
         self._count = 0
+        self._mounts = host_mounts()
         self.launcher = Launcher.spawn(str(self.exec_root))
         self.driver = NativeDriver(self.launcher, str(self.exec_root))
         self.started: list[ContainerProcess] = []
@@ -234,12 +235,31 @@ class Bench:
     def cgroup_exists(self, spec: ContainerSpec) -> bool:
         return any(os.path.isdir(path) for path in open_cgroup(spec.cgroup_path).paths().values())
 
-    def close(self) -> None:
+    def renew(self) -> None:
+        """As it was at first, for the next test, with a launcher that is warm. What a test left fails."""
+        self._end_all()
+        for folder in self.folder.iterdir():
+            if folder != self.exec_root:
+                sc.remove_tree(str(folder))
+        self._make_lower()
+        assert host_mounts() == self._mounts
+        eventually(lambda: self._cgroups() == [], "the end of the containers' cgroups")
+
+    def _cgroups(self) -> list[str]:
+        """The containers' cgroups that are there, in any hierarchy."""
+        tops = {os.path.dirname(path) for path in open_cgroup(f"{self.parent}/x").paths().values()}
+        return [entry.path for top in tops if os.path.isdir(top) for entry in os.scandir(top) if entry.is_dir()]
+
+    def _end_all(self) -> None:
         for process in self.started:
             with contextlib.suppress(Exception):
                 process.signal(9)
         for folder in self.folder.glob("c*/state"):
             eventually(lambda folder=folder: not (folder / "state.json").exists(), "the end of a container")  # type: ignore[misc]
+        self.started.clear()
+
+    def close(self) -> None:
+        self._end_all()
         self.driver.close()
         open_cgroup(f"{self.parent}/x").remove_parent()
         sc.remove_tree(str(self.folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from pyker.networkdriver.base import BridgeOptions, Sandbox, SandboxRequest
 from pyker.networkdriver.networks import Networks
 from pyker.types.config import EndpointSettings, PortBinding
 from pyker.types.ids import ContainerId
-from tests.support.namespaces import ip_json, isolated
+from tests.support.namespaces import ip_json, isolated, stop_all
 
 _NUMBERS = itertools.count(1)
 
@@ -76,16 +77,43 @@ class Bench:
 @contextlib.contextmanager
 def bench(root: Path) -> Iterator[Bench]:
     """A bench; afterwards no thread and no file descriptor may be left."""
-    threads = set(threading.enumerate())
-    descriptors = len(os.listdir("/proc/self/fd"))
+    with tidy(), warm_launcher(root) as launcher:
+        yield Bench(root, launcher)
+
+
+@contextlib.contextmanager
+def warm_launcher(root: Path) -> Iterator[Launcher]:
+    """A launcher in namespaces of its own, for as many benches as follow each other with ``cleared``."""
     with isolated():
         launcher = Launcher.spawn(str(root))
         try:
-            yield Bench(root, launcher)
+            yield launcher
         finally:
             launcher.close()
+
+
+@contextlib.contextmanager
+def tidy() -> Iterator[None]:
+    """Fails if a thread of the engine's or a file descriptor is left."""
+    threads = set(threading.enumerate())
+    descriptors = len(os.listdir("/proc/self/fd"))
+    yield
     assert not [thread for thread in set(threading.enumerate()) - threads if thread.name.startswith("pyker-")]
     assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+@contextlib.contextmanager
+def cleared() -> Iterator[None]:
+    """Whatever links and rules are here afterwards, the next one has a bare namespace."""
+    try:
+        yield
+    finally:
+        stop_all()
+        # One of a pair takes the other with it.
+        for name in sorted(link_names() - {"lo"}):
+            subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)
+        assert link_names() == {"lo"}
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
 
 
 def link_names() -> set[str]:

@@ -32,9 +32,9 @@ ALLOWED = ("/proc/self/comm", "/proc/sys/kernel/shmmni", "/etc/made", "/dev/null
 SCRIPT = "for file; do (: > $file) 2>/dev/null && echo open $file || echo shut $file; done"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def profile() -> Iterator[str]:
-    """The default profile, under a name of the test's own."""
+    """The default profile, under a name of the tests' own."""
     name = f"pyker-test-{os.getpid()}"
     apparmor.load_default(name=name)
     yield name
@@ -42,10 +42,16 @@ def profile() -> Iterator[str]:
     assert not apparmor.loaded(name)
 
 
-@pytest.fixture
-def containers(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("warm")) as made:
         yield made
+
+
+@pytest.fixture
+def containers(warm: Bench) -> Iterator[Bench]:
+    yield warm
+    warm.renew()
 
 
 def run(containers: Bench, profile: str, *args: str) -> Ran:

@@ -24,14 +24,16 @@ EAT = "dd if=/dev/zero of=/dev/null bs={bytes} count=1"
 """Has the shell hold so many bytes."""
 
 
-@pytest.fixture
-def containers(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        for name in ("tr", "sync", "seq", "wait"):
-            link = made.lower / "bin" / name
-            if not link.exists():
-                link.symlink_to("busybox")
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("warm")) as made:
         yield made
+
+
+@pytest.fixture
+def containers(warm: Bench) -> Iterator[Bench]:
+    yield warm
+    warm.renew()
 
 
 def limited(containers: Bench, *args: str, **limits: object) -> ContainerSpec:

@@ -26,14 +26,21 @@ MAPPING = (IdMapping(0, OUTSIDE, 65_536),)
 mapped_kernel = pytest.mark.requires("idmapped-mounts")
 
 
-@pytest.fixture
-def containers(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
-        for above in (tmp_path, *tmp_path.parents):
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("warm")
+    with bench(folder) as made:
+        for above in (folder, *folder.parents):
             if str(above) != "/":
                 above.chmod(above.stat().st_mode | 0o1)
         made.folder.chmod(0o711)
         yield made
+
+
+@pytest.fixture
+def containers(warm: Bench) -> Iterator[Bench]:
+    yield warm
+    warm.renew()
 
 
 def mapped(containers: Bench, *args: str, binds: tuple[Mount, ...] = (), **changes: object) -> ContainerSpec:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from pyker.errors import Forbidden, InvalidParameter, NotFound, PykerError
+from pyker.libcontainer.launcher import Launcher
 from pyker.networkdriver.base import IpamPool, Network, Sandbox
 from pyker.types.config import EndpointSettings
 from pyker.types.ids import EndpointId, NetworkId
-from tests.kernel.networkbench import Bench, bench, link_names, publish, request
+from tests.kernel.networkbench import Bench, cleared, link_names, publish, request, tidy, warm_launcher
 from tests.support.namespaces import ask, ip_json, serve
 
 pytestmark = pytest.mark.requires("root", "veth", "iproute2", "nftables")
@@ -24,16 +25,22 @@ KINDS = [
 PORT = 7007
 
 
+@pytest.fixture(scope="module")
+def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    with warm_launcher(tmp_path_factory.mktemp("launcher")) as made:
+        yield made
+
+
 @pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Bench]:
-    with bench(tmp_path) as made:
+def daemons(tmp_path: Path, launcher: Launcher) -> Iterator[Bench]:
+    with tidy(), cleared():
         for command in (
             "link add card0 type veth peer name card1",
             "link set card0 up",
             "link set card1 up",
         ):
             subprocess.run(["ip", *command.split()], check=True)
-        yield made
+        yield Bench(tmp_path, launcher)
 
 
 def wanted(driver: str, name: str = "n1", *, internal: bool = False, **options: str) -> Network:

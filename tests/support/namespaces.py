@@ -40,8 +40,7 @@ def isolated() -> Iterator[None]:
             _loopback_up()
             yield
         finally:
-            while _SERVERS:
-                stop(_SERVERS.pop())
+            stop_all()
             for descriptor in before:
                 _return_to(libc, descriptor)
             os.chdir(directory)
@@ -162,7 +161,10 @@ def _loopback_up() -> None:
 
 
 def serve(netns_path: str, answer: bytes, port: int) -> socket.socket:
-    """A TCP server in a pinned namespace that says ``answer`` to everybody; it ends with ``stop``, or ``isolated``."""
+    """A TCP server in a pinned namespace that says ``answer`` to everybody.
+
+    It ends with ``stop``, with ``stop_all``, or with ``isolated``.
+    """
     listener = socket_in(netns_path, socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("0.0.0.0", port))
@@ -188,13 +190,19 @@ def stop(listener: socket.socket) -> None:
     listener.close()
 
 
-def ask(address: str, port: int, *, netns_path: str = "", source: str = "") -> bytes:
+def stop_all() -> None:
+    """End all that ``serve`` started."""
+    while _SERVERS:
+        stop(_SERVERS.pop())
+
+
+def ask(address: str, port: int, *, netns_path: str = "", source: str = "", timeout_s: float = 2) -> bytes:
     """All that a TCP server says, asked from here or from a pinned namespace. Raises OSError if nobody answers."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = socket.SOCK_STREAM
     client = socket_in(netns_path, family, kind) if netns_path else socket.socket(family, kind)
     with client:
-        client.settimeout(2)
+        client.settimeout(timeout_s)
         if source:
             client.bind((source, 0))
         client.connect((address, port))
