@@ -1,6 +1,9 @@
 """``--results FILE``: what each test said, on which engine, for which claims, as JSON that the report reads.
 
 A plugin of pytest. Under pytest-xdist the controller alone writes; what it must know of a test comes with the reports.
+
+While tests run, ``FILE.running`` has the same as far as it is known, a JSON object a line: of a run that never ends,
+because the machine under it hangs, ``cut_short`` makes what the report reads.
 """
 
 from __future__ import annotations
@@ -12,13 +15,14 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.support import claims
 
 LOG_LIMIT = 60_000
+JOURNAL_SUFFIX = ".running"
 FACT = "fact:"
 """User properties of a test that tell something of the machine or an engine begin so."""
 _TITLES = {"Captured stdout setup": "set-up", "Captured stdout call": "test", "Captured stdout teardown": "teardown"}
@@ -136,31 +140,86 @@ class Results:
         self._path = path
         self._runs: dict[str, Run] = {}
         self._facts: dict[str, str] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._journal_path = path.with_name(path.name + JOURNAL_SUFFIX)
+        # A line at a time: whatever ends this process, the lines are there.
+        self._journal = open(self._journal_path, "w", buffering=1, encoding="utf-8")  # noqa: SIM115 - closed at the end
+        self._note(environment=environment({}))
+
+    def _note(self, **entry: object) -> None:
+        self._journal.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        """Note that a test begins. Where workers run the tests, this is not asked."""
+        self._note(nodeid=item.nodeid, begun=_run(item.nodeid, dict(item.user_properties)).row())
 
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note one report."""
         told: dict[str, Any] = dict(report.user_properties)
         if report.nodeid not in self._runs:
-            self._runs[report.nodeid] = Run(
-                test=report.nodeid.partition("[")[0],
-                parameters=told.get("parameters", ""),
-                level=report.nodeid.split("/")[1] if "/" in report.nodeid else "",
-                engine=told.get("engine", ""),
-                claims=list(told.get("claims", ())),
-                only=told.get("only", ""),
-            )
-        self._runs[report.nodeid].add(report)
-        self._facts |= {key.removeprefix(FACT): str(value) for key, value in told.items() if key.startswith(FACT)}
+            self._runs[report.nodeid] = _run(report.nodeid, told)
+        run = self._runs[report.nodeid]
+        run.add(report)
+        facts = self._facts | {key.removeprefix(FACT): str(told[key]) for key in told if key.startswith(FACT)}
+        if report.when == "teardown":
+            if facts != self._facts:
+                self._note(environment=environment(facts))
+            self._note(nodeid=report.nodeid, ended=run.row())
+        self._facts = facts
 
     @pytest.hookimpl
     def pytest_sessionfinish(self) -> None:
         """Write the file, whole or not at all."""
         value = {"environment": environment(self._facts), "runs": [run.row() for run in self._runs.values()]}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         new.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         new.replace(self._path)
+        self._journal.close()
+        self._journal_path.unlink(missing_ok=True)
+
+
+def _run(nodeid: str, told: dict[str, Any]) -> Run:
+    return Run(
+        test=nodeid.partition("[")[0],
+        parameters=told.get("parameters", ""),
+        level=nodeid.split("/")[1] if "/" in nodeid else "",
+        engine=told.get("engine", ""),
+        claims=list(told.get("claims", ())),
+        only=told.get("only", ""),
+    )
+
+
+class CutShort(NamedTuple):
+    """What a journal says: the machine, the rows by test, and the test that had begun and not ended."""
+
+    environment: dict[str, Any]
+    rows: dict[str, dict[str, Any]]
+    running: str
+
+
+def cut_short(journal: str, why: str, log: str) -> CutShort:
+    """What is known of a run whose results were never written; the test that was running failed, with ``why``.
+
+    The last line may be half of one.
+    """
+    found = CutShort({}, {}, "")
+    for line in journal.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        match entry:
+            case {"environment": dict() as machine}:
+                found.environment.update(machine)
+            case {"nodeid": str() as nodeid, "begun": dict() as row}:
+                found.rows[nodeid] = {**row, "outcome": "failed", "reason": f"not ended: {why}", "log": _cut(log)}
+                found = found._replace(running=nodeid)
+            case {"nodeid": str() as nodeid, "ended": dict() as row}:
+                found.rows[nodeid] = row
+                found = found._replace(running="")
+    return found
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
