@@ -101,7 +101,15 @@ def browser(session: nox.Session) -> None:
 @nox.session
 def lab(session: nox.Session) -> None:
     """The suites in virtual machines of several kernels; ``-- --help`` and docs/lab.md say more. Needs root."""
-    _module(session, "lab", *session.posargs)
+    # It ends with nox, however that ends; and after Ctrl-C it has the time to give everything back.
+    argv = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "lab", *session.posargs]
+    session.run(*argv, external=True, interrupt_timeout=120, terminate_timeout=30)
+
+
+@nox.session
+def labtests(session: nox.Session) -> None:
+    """The lab put to the test: guests that hang, die and fail, Ctrl-C, promises broken. Needs the lab, and root."""
+    _pytest(session, "lab/live", timeout_s=900)
 
 
 @nox.session

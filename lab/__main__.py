@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,10 +14,11 @@ from lab.commandline import Choice
 from lab.commands import Tools
 from lab.progress import Progress
 from lab.runner import Outcome, Runner
-from lab.table import Guest, LabError, table
+from lab.table import Guest, LabError, Pair, table
 
 AT_ONCE = 2
 INTERRUPTED = 130
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(choice: Choice) -> int:
-    """Run guests two at a time, then what needs several of them; the exit code."""
+    """Run guests two at a time, in the order of the table, and pairs of them last; the exit code."""
     tools = Tools()
     store = cache.Cache(cache.home(), rebuild=choice.rebuild)
     store.sweep()
@@ -41,18 +44,20 @@ def run(choice: Choice) -> int:
     everywhere = [*choice.places, *choice.pairs]
     reporting.forget(choice.wanted.results, [place.name if place else runner.LOCAL for place in everywhere])
 
+    one_pair = threading.Lock()
+
     def job(place: runner.Place) -> Outcome:
         if choice.build and isinstance(place, Guest):
             return lab.build(place)
-        return lab.run(place, choice.wanted)
+        # Its two guests mostly wait for each other, so it may run beside another guest, but not beside another pair.
+        with one_pair if isinstance(place, Pair) else contextlib.nullcontext():
+            return lab.run(place, choice.wanted)
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in ENDING:
+        signal.signal(number, _interrupt)
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        outcomes = list(pool.map(job, choice.places))
-        # Two guests each: one pair at a time.
-        for pair in choice.pairs:
-            outcomes += pool.map(job, [pair])
+        return reporting.finish(list(pool.map(job, everywhere)), choice, tools)
     except KeyboardInterrupt:
         tools.stop()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -61,10 +66,12 @@ def run(choice: Choice) -> int:
     finally:
         pool.shutdown(wait=True)
         store.close()
-    return reporting.finish(outcomes, choice, tools)
 
 
 def _interrupt(number: int, frame: object) -> None:
+    """Once: who is impatient would only keep what was started from being ended."""
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

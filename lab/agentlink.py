@@ -69,7 +69,7 @@ class AgentLink:
         """The agent's first words after a boot."""
         deadline = time.monotonic() + timeout_s
         while True:
-            message = self._receive(deadline)
+            message = self._receive(deadline, timeout_s)
             if message.get("ready"):
                 return message
 
@@ -84,7 +84,7 @@ class AgentLink:
         except OSError as error:
             raise GuestLost(f"the guest is gone: {error}") from error
         while True:
-            message = self._receive(deadline)
+            message = self._receive(deadline, timeout_s)
             if message.get("id") != number:
                 continue
             if "event" in message and on_event is not None:
@@ -135,11 +135,11 @@ class AgentLink:
         self._selector.close()
         self._socket.close()
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
+    def _receive(self, deadline: float, timeout_s: float) -> dict[str, Any]:
         while b"\n" not in self._buffer:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise GuestLost("the guest did not answer in time")
+                raise GuestLost(f"the guest did not answer within {timeout_s:.3g} s")
             if not self._selector.select(min(left, 0.5)):
                 if not self._alive():
                     raise GuestLost("the guest ended")

@@ -15,8 +15,8 @@ class BrokenPromise(LabError):
     """A check was red."""
 
 
-def check(tools: Tools, session: Session, tree: Path) -> None:
-    """Raises BrokenPromise with what pytest says."""
+def check(tools: Tools, session: Session, tree: Path, timeout_s: float) -> None:
+    """Raises BrokenPromise with what pytest says, and the guest's last words: it may be one that hangs."""
     environment = {
         **session.check_environment,
         "PYKER_LAB_HOSTSPEC": session.hostspec,
@@ -27,6 +27,7 @@ def check(tools: Tools, session: Session, tree: Path) -> None:
     argv += ["--no-header", "--tb=short", "-x", f"--rootdir={tree}", str(tree / "lab/checks")]
     with session.checked():
         try:
-            tools.run(argv, cwd=tree, environment={**os.environ, **environment}, timeout_s=600)
+            tools.run(argv, cwd=tree, environment={**os.environ, **environment}, timeout_s=timeout_s)
         except LabError as error:
-            raise BrokenPromise(f"{session.name} is not what lab/machines.json promises:\n{error}") from error
+            said = f"{error}\n{session.last_words()}"
+            raise BrokenPromise(f"{session.name} is not what lab/machines.json promises:\n{said}") from error

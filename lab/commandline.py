@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab import runner
 from lab.backends import BACKENDS
@@ -48,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--no-checks", action="store_true", help="don't look first whether guests are what they should be"
     )
+    made.add_argument("--results", type=Path, default=runner.RESULTS, metavar="DIR", help="where results go")
     made.add_argument("--deadline", type=float, default=DEADLINE_S, metavar="SECONDS", help="end a guest after so long")
     return made
 
@@ -59,6 +61,8 @@ def parse(arguments: Sequence[str], table: Table) -> Choice:
         cut = ours.index("--")
         ours, tests = ours[:cut], ours[cut + 1 :]
     given = parser().parse_args(ours)
+    if given.deadline <= 0:
+        raise LabError("a guest has to have some seconds: --deadline is above 0")
     places, pairs = _places(given.backend, given.guest, table)
     alone = given.shell or given.keep or given.command
     if tests or alone or given.level or given.build:
@@ -72,7 +76,7 @@ def parse(arguments: Sequence[str], table: Table) -> Choice:
         tests = _tests(given.level or LEVELS, table, full=given.full)
     wanted = Wanted(
         tests=[] if given.shell else tests,
-        results=runner.TREE / "build/results",
+        results=given.results.absolute(),
         chosen=() if whole else tests,
         shared=whole and not given.full and not given.level and not given.guest,
         keep=given.keep,

@@ -36,6 +36,11 @@ class Tools:
             self._running.add(process)
             return process
 
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopped
+
     def ended(self, process: subprocess.Popen[bytes]) -> None:
         """Forget a process that was waited for."""
         with self._lock:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -41,10 +42,8 @@ class Machine:
     def boot(self, timeout_s: float) -> Event:
         """Start from nothing; returns when the agent waits for requests. Raises GuestLost with the console."""
         self._start(None)
-        try:
+        with self._heard("the guest did not boot: "):
             return self.agent.wait_ready(timeout_s)
-        except GuestLost as error:
-            raise GuestLost(f"the guest did not boot: {error}\n{self.last_words()}") from error
 
     def restore(self, state: Path, timeout_s: float = 60) -> None:
         """Go on from a saved state."""
@@ -53,15 +52,29 @@ class Machine:
 
     def begin(self, *, storage: str, environment: Mapping[str, str], timeout_s: float = 60) -> Event:
         """The time, the shares, the storage and the environment of everything that is run afterwards."""
-        return self.agent.call(
-            "begin",
-            timeout_s=timeout_s,
-            time=time.time_ns() / 1e9,
-            entropy=base64.b64encode(os.urandom(64)).decode(),
-            shares={qemu.SOURCE: "cache=loose,ro", qemu.RESULTS: "cache=none"},
-            storage=storage,
-            environment=dict(environment),
-        )
+        with self._heard():
+            return self.agent.call(
+                "begin",
+                timeout_s=timeout_s,
+                time=time.time_ns() / 1e9,
+                entropy=base64.b64encode(os.urandom(64)).decode(),
+                shares={qemu.SOURCE: "cache=loose,ro", qemu.RESULTS: "cache=none"},
+                storage=storage,
+                environment=dict(environment),
+            )
+
+    def end(self, timeout_s: float = 120) -> None:
+        """What the guest gives back for the next one is in ``results`` afterwards."""
+        with self._heard():
+            self.agent.call("end", timeout_s=timeout_s)
+
+    @contextlib.contextmanager
+    def _heard(self, before: str = "") -> Iterator[None]:
+        """A guest that is lost meanwhile is reported with its last words."""
+        try:
+            yield
+        except GuestLost as error:
+            raise GuestLost(f"{before}{error}\n{self.last_words()}") from error
 
     def last_words(self) -> str:
         """The end of the console, and what QEMU said, for a report."""
@@ -92,7 +105,5 @@ class Machine:
         running = qemu.Qemu(self._tools, argv, self.folder)
         link = AgentLink(self.folder / "agent", running.alive)
         self._made = (running, link)
-        try:
+        with self._heard():
             link.connect(30)
-        except GuestLost as error:
-            raise GuestLost(f"{error}\n{self.last_words()}") from error

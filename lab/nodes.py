@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lab import qemu, sourcetree
-from lab.agentlink import Done
+from lab.agentlink import Done, GuestLost
+from lab.backends import direct
 from lab.cache import Cache
 from lab.commands import Tools
 from lab.machine import Machine
@@ -30,7 +31,10 @@ class Node:
 
     def run(self, *argv: str, stdin: bytes = b"", timeout_s: float = 120) -> Done:
         """A command in the tree, to its end."""
-        return self.machine.agent.run(argv, stdin=stdin, cwd="/src", timeout_s=timeout_s)
+        try:
+            return self.machine.agent.run(argv, stdin=stdin, cwd="/src", timeout_s=timeout_s)
+        except GuestLost as error:
+            raise GuestLost(f"{self.name}: {error}\n{self.machine.last_words()}") from error
 
     def check(self, *argv: str, stdin: bytes = b"", timeout_s: float = 120) -> str:
         """What a command wrote. Raises LabError with what it said if it failed."""
@@ -63,7 +67,7 @@ def pair(entry: Pair, table: Table, workshop: Workshop, store: Cache, tools: Too
             machine.restore(state)
             promised = ",".join(table.promised(guest))
             environment = {"PYKER_ENVIRONMENT": name, "PYKER_DRIVER": guest.graphdriver, "PYKER_PROMISED": promised}
-            machine.begin(storage=guest.storage, environment={**environment, "TMPDIR": "/storage/tmp"})
+            machine.begin(storage=guest.storage, environment={**environment, "TMPDIR": "/storage/tmp", **direct.GO})
             made.append(_addressed(name, number, machine))
         yield made
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lab.commandline import Choice
 from lab.commands import Tools
-from lab.runner import TREE, Outcome
+from lab.runner import RESULTS, TREE, Outcome
 from lab.table import LabError, Table
 
 
@@ -44,8 +44,11 @@ def finish(outcomes: Sequence[Outcome], choice: Choice, tools: Tools) -> int:
             print(f"----- {outcome.name}: {outcome.trouble}")
     good = all(outcome.good for outcome in outcomes)
     if choice.report:
+        results = choice.wanted.results
+        # Where every session leaves its own, the report is of them all.
+        own = [] if results == RESULTS else [*map(str, results.glob("lab-*.json")), "--output", str(results / "report")]
         try:
-            print(tools.run([sys.executable, "-m", "tests.report"], cwd=TREE).rstrip())
+            print(tools.run([sys.executable, "-m", "tests.report", *own], cwd=TREE).rstrip())
         except LabError as error:
             print(f"the report could not be made: {error}")
             good = False

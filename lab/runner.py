@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never
 
-from lab import checking
+from lab import checking, unfinished
 from lab.agentlink import GuestLost
 from lab.backends import direct, local, vagrant
 from lab.cache import Cache
 from lab.commands import Tools
 from lab.progress import Progress, Tally
-from lab.session import Session
+from lab.session import FETCHED, Session
 from lab.table import Box, Guest, LabError, Pair, Table
 from lab.workshop import Workshop
+from tests.support.results import CutShort
 
 TREE = Path(__file__).parent.parent
+RESULTS = TREE / "build/results"
 LEVELS = ("kernel", "contracts", "conformance")
 LOCAL = "local"
-PAIR_TESTS = ("tests/lab",)
+PAIR_TESTS = ("tests/lab/nodes",)
 _TEST_TIMEOUT_S = 300
+_CHECKS_TIMEOUT_S = 600.0
 
 Place = Guest | Box | Pair | None
 """Where tests run: a guest, a box, this host with two guests that they speak to, or this host."""
@@ -55,6 +59,8 @@ class Outcome:
     failed: list[str] = field(default_factory=list)
     trouble: str = ""
     output: str = ""
+    # What tests said that did not come to their end.
+    found: CutShort = unfinished.NO_RUN
 
     @property
     def good(self) -> bool:
@@ -96,6 +102,8 @@ class Runner:
             outcome.trouble = str(error)
         if outcome.trouble:
             self._progress.say(outcome.name, outcome.trouble.splitlines()[0])
+            if wanted.tests and not self._tools.stopped:
+                self._write_unfinished(place, wanted.results, outcome)
         return outcome
 
     def environment(self, place: Place) -> dict[str, str]:
@@ -106,7 +114,7 @@ class Runner:
         if isinstance(place, Guest | Box):
             made |= {"PYKER_DRIVER": place.graphdriver}
         if isinstance(place, Guest):
-            made |= {"PYKER_PROMISED": ",".join(self._table.promised(place)), "TMPDIR": "/storage/tmp"}
+            made |= {"PYKER_PROMISED": ",".join(self._table.promised(place)), "TMPDIR": "/storage/tmp", **direct.GO}
         return made
 
     @contextlib.contextmanager
@@ -128,44 +136,71 @@ class Runner:
                 assert_never(place)
 
     def _inside(self, place: Place, session: Session, wanted: Wanted, outcome: Outcome) -> None:
-        if wanted.checks and isinstance(place, Guest):
-            checking.check(self._tools, session, TREE)
-            self._progress.say(session.name, "is what the table promises")
-        if wanted.command:
-            done = session.run(["bash", "-c", wanted.command], timeout_s=wanted.deadline_s)
-            outcome.output = (done.stdout + done.stderr).decode(errors="replace")
-            if done.code != 0:
-                outcome.trouble = f"the command exited {done.code}"
-        elif wanted.tests:
-            self._pytest(session, wanted, outcome)
+        ends = time.monotonic() + wanted.deadline_s
+        try:
+            if wanted.checks and isinstance(place, Guest):
+                checking.check(self._tools, session, TREE, timeout_s=min(_CHECKS_TIMEOUT_S, wanted.deadline_s))
+                self._progress.say(session.name, "is what the table promises")
+            left_s = max(1.0, ends - time.monotonic())
+            if wanted.command:
+                done = session.run(["bash", "-c", wanted.command], timeout_s=left_s)
+                outcome.output = (done.stdout + done.stderr).decode(errors="replace")
+                if done.code != 0:
+                    outcome.trouble = f"the command exited {done.code}"
+            elif wanted.tests:
+                self._pytest(session, wanted, outcome, left_s)
+        except GuestLost as error:
+            raise GuestLost(f"{error}\n{session.last_words()}") from error
         if wanted.shell or wanted.keep:
             session.interact()
 
-    def _pytest(self, session: Session, wanted: Wanted, outcome: Outcome) -> None:
+    def _pytest(self, session: Session, wanted: Wanted, outcome: Outcome, deadline_s: float) -> None:
         tally = Tally(self._progress, session.name)
         arguments = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", f"--timeout={_TEST_TIMEOUT_S}"]
         arguments += ["-o", f"junit_suite_name={session.name}", *wanted.tests]
         try:
-            tested = session.pytest(arguments, on_event=tally, deadline_s=wanted.deadline_s)
+            tested = session.pytest(arguments, on_event=tally, deadline_s=deadline_s)
         except GuestLost as error:
-            where = f" in {tally.running}" if tally.running else ""
-            raise GuestLost(f"{error}, after {tally}{where}\n{session.last_words()}") from error
+            where = f", in {tally.running}" if tally.running else ""
+            why = f"{error}; {tally}{where}"
+            self._bring_home(session, wanted.results, outcome, why)
+            raise GuestLost(why) from error
         finally:
             outcome.tally = str(tally)
             outcome.failed = [test for test, how in tally.outcomes.items() if how == "failed"]
         outcome.output = tested.output
         if tested.code not in (0, 1) or (tested.code == 1 and not outcome.failed):
             outcome.trouble = f"pytest exited {tested.code}"
-        self._bring_home(session, wanted.results)
+        self._bring_home(session, wanted.results, outcome, outcome.trouble)
         self._progress.say(session.name, f"{tally}, in {tested.seconds:.0f} s")
 
-    def _bring_home(self, session: Session, results: Path) -> None:
+    def _bring_home(self, session: Session, results: Path, outcome: Outcome, why: str) -> None:
+        """What pytest wrote; if it did not come to that, what is known."""
+        junit, written, journal = FETCHED
         results.mkdir(parents=True, exist_ok=True)
         with self._store.scratch(f"results-{session.name}") as folder:
-            session.fetch(folder)
-            for made, kept in (("junit.xml", f"lab-{session.name}.xml"), ("results.json", f"lab-{session.name}.json")):
+            # Of a guest that is lost, there may be nothing to be had.
+            with contextlib.suppress(GuestLost):
+                session.fetch(folder)
+            for made, kept in ((junit, f"lab-{session.name}.xml"), (written, f"lab-{session.name}.json")):
                 if (folder / made).exists():
                     (results / kept).write_bytes((folder / made).read_bytes())
+            if not (folder / written).exists():
+                outcome.found = unfinished.known(folder / journal, why, session.last_words())
+
+    def _write_unfinished(self, place: Place, results: Path, outcome: Outcome) -> None:
+        """Have the report show a run that did not end as it should."""
+        results.mkdir(parents=True, exist_ok=True)
+        why, log = outcome.trouble.splitlines()[0], outcome.trouble
+        path = results / f"lab-{outcome.name}.json"
+        if path.exists():
+            path.write_bytes(unfinished.with_trouble(path.read_bytes(), why, log))
+            return
+        machine = {"name": outcome.name, "commit": self._commit}
+        if isinstance(place, Guest):
+            machine |= {"kernel": place.kernel, "cgroup": place.cgroup, "graphdriver": place.graphdriver}
+        path.write_bytes(unfinished.results(outcome.found, machine, why, log))
+        path.with_suffix(".xml").write_bytes(unfinished.junit(outcome.found, outcome.name, why, log))
 
 
 def _commit(tools: Tools) -> str:

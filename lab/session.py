@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol
 
 from lab.agentlink import Done, Event
 
+# What pytest writes, and what it has written of it while it still runs.
+FETCHED = ("junit.xml", "results.json", "results.json.running")
+
 
 class Tested(NamedTuple):
     """How pytest ended, and the end of what it wrote."""
@@ -42,4 +45,4 @@ class Session(Protocol):
         """What is known of a machine that does not answer."""
 
     def fetch(self, folder: Path) -> None:
-        """Copy ``junit.xml`` and ``results.json``, where they were made, to ``folder``."""
+        """Copy those of ``FETCHED`` that there are to ``folder``."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from lab.agentlink import Done, Event
 from lab.backends.following import follow
 from lab.commands import Tools
-from lab.session import Tested
+from lab.session import FETCHED, Tested
 
 
 class LocalSession:
@@ -62,6 +62,6 @@ class LocalSession:
         return log.read_text(errors="replace")[-4000:] if log.exists() else ""
 
     def fetch(self, folder: Path) -> None:
-        for name in ("junit.xml", "results.json"):
+        for name in FETCHED:
             if (self._scratch / name).exists():
                 shutil.copyfile(self._scratch / name, folder / name)

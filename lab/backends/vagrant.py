@@ -10,10 +10,10 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lab.agentlink import Done, Event
+from lab.agentlink import Done, Event, GuestLost
 from lab.backends.following import follow
 from lab.commands import Tools
-from lab.session import Tested
+from lab.session import FETCHED, Tested
 from lab.table import Box, LabError
 
 # Where lab/provision.sh puts a Python that is new enough, with the project's dependencies.
@@ -41,16 +41,19 @@ class VagrantSession:
         return contextlib.nullcontext()
 
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Done:
-        done = subprocess.run(
-            [*self._ssh, self._as_root(argv)], capture_output=True, check=False, timeout=timeout_s, cwd=self._tree
-        )
+        try:
+            done = subprocess.run(
+                [*self._ssh, self._as_root(argv)], capture_output=True, check=False, timeout=timeout_s, cwd=self._tree
+            )
+        except subprocess.TimeoutExpired as error:
+            raise GuestLost(f"{' '.join(argv)} did not end within {timeout_s:.3g} s") from error
         return Done(done.returncode, done.stdout, done.stderr, 0.0)
 
     def pytest(self, arguments: Sequence[str], *, on_event: Callable[[Event], None], deadline_s: float) -> Tested:
         argv = [_PYTHON, "-m", "pytest", "-p", "progress", f"--junitxml={_RESULTS}/junit.xml"]
         argv += [f"--results={_RESULTS}/results.json", *arguments]
         # ssh brings the events on its standard output and what pytest writes on its standard error.
-        inner = f"mkdir -p {_RESULTS} && cd /src && exec {shlex.join(argv)} 3>&1 >&2"
+        inner = f"rm -rf {_RESULTS} && mkdir {_RESULTS} && cd /src && exec {shlex.join(argv)} 3>&1 >&2"
         extra = {"PYKER_LAB_EVENTS": "3", "PYTHONPATH": "/src/lab/guest"}
         return follow(
             self._tools,
@@ -69,7 +72,7 @@ class VagrantSession:
         return log.read_text(errors="replace")[-4000:] if log.exists() else ""
 
     def fetch(self, folder: Path) -> None:
-        for name in ("junit.xml", "results.json"):
+        for name in FETCHED:
             done = self.run(["cat", f"{_RESULTS}/{name}"], timeout_s=120)
             if done.code == 0:
                 (folder / name).write_bytes(done.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -43,7 +44,8 @@ class Engine:
 
 @pytest.fixture(scope="module")
 def engines(pair: Sequence[Node]) -> Iterator[list[Engine]]:
-    made = [Engine(node, number) for number, node in enumerate(pair, 1)]
+    with ThreadPoolExecutor() as pool:
+        made = list(pool.map(Engine, pair, (1, 2)))
     yield made
     for engine in made:
         engine.sh("kill $(cat /run/pyker.pid)")
@@ -74,7 +76,8 @@ def exchange(here: Engine, name: str, there: Engine, other: str, address: str) -
 def both_ways(engines: Sequence[Engine], network: str, prefix: str) -> None:
     first, second = engines
     addresses = [f"{prefix}.{each.number * 16 + 1}" for each in engines]
-    names = [serve(each, network, address) for each, address in zip(engines, addresses, strict=True)]
+    with ThreadPoolExecutor() as pool:
+        names = list(pool.map(serve, engines, (network, network), addresses))
     exchange(first, names[0], second, names[1], addresses[1])
     exchange(second, names[1], first, names[0], addresses[0])
 

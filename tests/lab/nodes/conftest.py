@@ -18,7 +18,7 @@ PAIR = "two-nodes"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first test waits until both guests are built, if they never were."""
     for item in items:
-        if "tests/lab/" in item.nodeid:
+        if "tests/lab/nodes/" in item.nodeid:
             item.add_marker(pytest.mark.timeout(1500))
 
 
