@@ -31,7 +31,7 @@ WARM = (
     "pytest", "_pytest.junitxml", "_pytest.pytester", "_pytest.fixtures", "msgspec", "httptools",
     "requests", "isal.igzip_threaded", "isal.isal_zlib", "backports.zstd", "fastcrc", "ctypes", "sqlite3",
     "http.client", "subprocess", "concurrent.futures.thread", "tarfile", "ssl", "ipaddress", "hashlib",
-    "xml.etree.ElementTree", "pytest_timeout", "pyroute2", "unittest.mock", "logging.handlers", "resource",
+    "xml.etree.ElementTree", "pyroute2", "unittest.mock", "logging.handlers", "resource",
 )  # fmt: skip
 PACKAGES = Path(f"/usr/local/lib/python{sys.version_info[0]}.{sys.version_info[1]}/dist-packages")
 RNDRESEEDCRNG = 0x5207

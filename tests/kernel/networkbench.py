@@ -109,11 +109,17 @@ def cleared() -> Iterator[None]:
         yield
     finally:
         stop_all()
-        # One of a pair takes the other with it.
-        for name in sorted(link_names() - {"lo"}):
-            subprocess.run(["ip", "link", "del", name], capture_output=True, check=False)
+        # One of a pair takes the other with it: deletions may fail, but nothing may be there then.
+        ip_batch(*(f"link del {name}" for name in sorted(link_names() - {"lo"})), force=True)
         assert link_names() == {"lo"}
         subprocess.run(["nft", "flush", "ruleset"], check=True)
+
+
+def ip_batch(*commands: str, force: bool = False) -> None:
+    """Several of ip's commands by one process; with ``force``, those that fail are passed over."""
+    options = ["-force"] if force else []
+    text = "\n".join(commands).encode()
+    subprocess.run(["ip", *options, "-batch", "-"], input=text, capture_output=force, check=not force)
 
 
 def link_names() -> set[str]:

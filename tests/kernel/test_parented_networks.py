@@ -13,7 +13,7 @@ from pyker.libcontainer.launcher import Launcher
 from pyker.networkdriver.base import IpamPool, Network, Sandbox
 from pyker.types.config import EndpointSettings
 from pyker.types.ids import EndpointId, NetworkId
-from tests.kernel.networkbench import Bench, cleared, link_names, publish, request, tidy, warm_launcher
+from tests.kernel.networkbench import Bench, cleared, ip_batch, link_names, publish, request, tidy, warm_launcher
 from tests.support.namespaces import ask, ip_json, serve
 
 pytestmark = pytest.mark.requires("root", "veth", "iproute2", "nftables")
@@ -34,12 +34,7 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 @pytest.fixture
 def daemons(tmp_path: Path, launcher: Launcher) -> Iterator[Bench]:
     with tidy(), cleared():
-        for command in (
-            "link add card0 type veth peer name card1",
-            "link set card0 up",
-            "link set card1 up",
-        ):
-            subprocess.run(["ip", *command.split()], check=True)
+        ip_batch("link add card0 type veth peer name card1", "link set card0 up", "link set card1 up")
         yield Bench(tmp_path, launcher)
 
 
@@ -82,8 +77,7 @@ def test_containers_of_one_network_reach_each_other(daemons: Bench, kind: str) -
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_hosts_card_may_have_the_name_that_the_containers_link_gets(daemons: Bench, kind: str) -> None:
-    for command in ("link set card0 down", "link set card0 name eth0", "link set eth0 up"):
-        subprocess.run(["ip", *command.split()], check=True)
+    ip_batch("link set card0 down", "link set card0 name eth0", "link set eth0 up")
     with daemons.running() as networks:
         networks.create(wanted(kind, parent="eth0"))
         asked = request("n1")
