@@ -77,7 +77,10 @@ class NetworkSettings(Wire, frozen=True):
 
 
 class Container(Struct, frozen=True, kw_only=True, rename="pascal"):
-    """Everything that Pyker knows of one container. ``name`` has no leading slash. ``created`` is RFC 3339, UTC."""
+    """Everything that Pyker knows of one container. ``name`` has no leading slash. ``created`` is RFC 3339, UTC.
+
+    ``links`` are the containers that it is linked to on the default bridge, by alias: they may get other names.
+    """
 
     id: ContainerId = field(name="ID")
     name: str
@@ -102,3 +105,4 @@ class Container(Struct, frozen=True, kw_only=True, rename="pascal"):
     seccomp_profile: str = ""
     app_armor_profile: str = ""
     no_new_privileges: bool = False
+    links: dict[str, ContainerId] = field(default_factory=dict)

@@ -98,7 +98,7 @@ class ContainerStore:
         return warnings
 
     def get(self, name: str) -> Container:
-        """By exact ID, then by name (with or without a slash), then by unique prefix of an ID.
+        """By exact ID, then by name (with or without a slash) or link, then by unique prefix of an ID.
 
         Raises NotFound, or InvalidParameter if the prefix fits several. Source: Docker API, container identifiers.
         """
@@ -109,6 +109,12 @@ class ContainerStore:
         named = self._names.get(name.removeprefix("/"))
         if named is not None and (found := containers.get(named)) is not None:
             return found
+        parent, slash, alias = name.removeprefix("/").partition("/")
+        if slash and (other := containers.get(self._names.get(parent, ContainerId("")))) is not None:
+            # What another container calls it: "client/db".
+            found = containers.get(other.links.get(alias, ContainerId("")))
+            if found is not None:
+                return found
         matches = [identifier for identifier in list(containers) if identifier.startswith(name)] if name else []
         if len(matches) > 1:
             raise InvalidParameter(f"Multiple IDs found with provided prefix: {name}")

@@ -258,6 +258,7 @@ def _register_containers(
     engine.register(container_jobs.PauseContainer, lifecycle.pause)
     engine.register(container_jobs.UnpauseContainer, lifecycle.unpause)
     engine.register(container_jobs.RemoveContainer, containers.remove)
+    engine.register(container_jobs.RemoveLink, containers.unlink)
     engine.register(container_jobs.PruneContainers, containers.prune)
     engine.register(container_jobs.RenameContainer, containers.rename)
     engine.register(container_jobs.WaitContainer, containers.wait)

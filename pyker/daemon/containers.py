@@ -14,6 +14,7 @@ from pyker.container.store import ContainerStore
 from pyker.daemon.events import EventBus
 from pyker.daemon.exits import Exits
 from pyker.daemon.lifecycle import LifecycleHandlers
+from pyker.daemon.netfiles import forget_link
 from pyker.daemon.removal import Remover
 from pyker.daemon.waiters import Waiters
 from pyker.engine.job import JobContext
@@ -22,6 +23,7 @@ from pyker.jobs.containers import (
     PruneContainers,
     PrunedContainers,
     RemoveContainer,
+    RemoveLink,
     RenameContainer,
     WaitContainer,
     WaitResult,
@@ -145,6 +147,21 @@ class ContainerHandlers:
             self._store.release_name(container.name, container.id)
             self._rename_sandbox(container.id, container.name, new_name)
         self._bus.container("rename", renamed, oldName="/" + container.name)
+
+    def unlink(self, job: RemoveLink, ctx: JobContext) -> None:
+        """Undo a link. Raises NotFound, or Conflict for the name that a container has of its own."""
+        target = self._store.get(job.link)
+        ctx.subject = target.id
+        parent, _, alias = job.link.removeprefix("/").partition("/")
+        if not alias:
+            raise SystemFailure("Conflict, cannot remove the default link name of the container")
+        container = self._store.get(parent)
+        with self._store.lock(container.id):
+            container = self._store.get(container.id)
+            links = {key: each for key, each in container.links.items() if key != alias}
+            self._store.put(replace(container, links=links), durable=True)
+            if container.state.running:
+                forget_link(container, alias)
 
     def wait(self, job: WaitContainer, ctx: JobContext) -> WaitResult:
         """Block until the condition holds. Raises Cancelled if the client goes away first."""

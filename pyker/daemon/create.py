@@ -18,6 +18,7 @@ from pyker.api.gotime import format_time
 from pyker.container.names import check_name
 from pyker.container.record import Container, MountPoint, NetworkSettings
 from pyker.container.store import ContainerStore
+from pyker.daemon import links
 from pyker.daemon.events import EventBus
 from pyker.daemon.imageconfig import ImageConfig, merge, read_image_config
 from pyker.daemon.mountpoints import MountPlanner
@@ -111,6 +112,7 @@ class CreateHandlers:
         container_id = ContainerId(secrets.token_hex(32))
         ctx.subject = container_id
         host_config = self._host_config(job.host_config)
+        linked = links.chosen(host_config, self._store.get)
         config = replace(config, hostname=_hostname(config, host_config, container_id))
         with ExitStack() as undo:
             name = self._store.reserve_name(name, container_id)
@@ -141,6 +143,7 @@ class CreateHandlers:
                 log_path=os.path.join(folder, f"{container_id}-json.log") if logs else "",
                 network_settings=NetworkSettings(networks=_endpoints(host_config, job.networking)),
                 mount_points=plan.points,
+                links=linked,
             )
             self._graph.hold(container_id, source.image_id)
             undo.callback(self._graph.release, container_id)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from pyker.api import filters as wanted
 from pyker.container.record import Container
 from pyker.container.store import ContainerStore
+from pyker.daemon import links
 from pyker.daemon.processes import Processes
 from pyker.engine.job import JobContext
 from pyker.errors import Conflict, InvalidParameter, NotFound, PykerError, SystemFailure
@@ -54,7 +56,9 @@ class ListingHandlers:
         """Newest first. Filters on status and exit code look at stopped containers too, as ``limit`` does."""
         chosen = self._filter(job)
         rows = []
-        for container in sorted(self._store.all(), key=lambda each: each.created, reverse=True):
+        containers = self._store.all()
+        linked = links.linked_names(containers)
+        for container in sorted(containers, key=lambda each: each.created, reverse=True):
             if not chosen(container):
                 continue
             size_rw = size_root = -1
@@ -66,6 +70,7 @@ class ListingHandlers:
                     image_name=self._image_name(container),
                     size_rw=size_rw,
                     size_root_fs=size_root,
+                    linked_names=tuple(linked.get(container.id, ())),
                 )
             )
             if 0 < job.limit <= len(rows):
@@ -83,8 +88,10 @@ class ListingHandlers:
             data = self._graph.layers.rootfs(container.id).data
         except (PykerError, OSError):
             data = {}
+        # What was asked for stays in the record; clients see what it means now.
+        shown = replace(container.host_config, links=links.shown(container, self._store.get))
         return ContainerView(
-            container=container,
+            container=replace(container, host_config=shown),
             exec_ids=self._execs_of(container.id),
             graphdriver_name=container.driver,
             graphdriver_data=data,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -14,9 +16,21 @@ from pyker.networkdriver.dns import ADDRESS
 from pyker.networkdriver.etcfiles import host_resolv_conf, hosts_file, resolv_conf
 from pyker.types.config import HostConfig
 
+_CHANGING = threading.Lock()
+"""Held while a hosts file is read and written again: a container's own start, and that of others, may change it."""
 
-def write_network_files(container: Container, folder: str, sandbox: Sandbox | None, options: Options) -> Container:
-    """Write the three files; returns the container with their paths. ``sandbox`` None: it shares another's."""
+
+def write_network_files(
+    container: Container,
+    folder: str,
+    sandbox: Sandbox | None,
+    options: Options,
+    links: Sequence[tuple[str, Sequence[str]]] = (),
+) -> Container:
+    """Write the three files; returns the container with their paths. ``sandbox`` None: it shares another's.
+
+    ``links`` are further lines for hosts: an address and its names.
+    """
     host_config = container.host_config
     config = container.config
     on_host = network_name(host_config.network_mode) == "host"
@@ -29,6 +43,7 @@ def write_network_files(container: Container, folder: str, sandbox: Sandbox | No
         addresses=addresses,
         extra_hosts=host_config.extra_hosts or (),
         host_gateway="127.0.0.1" if on_host else gateway,
+        links=links,
         origin=_host_file("/etc/hosts") if on_host else None,
     )
     resolver = _resolv_conf(host_config, options, embedded=any(each.dns_names for each in endpoints))
@@ -78,15 +93,38 @@ def note_address(container: Container, address: str) -> None:
     """One more address of a running container, in its hosts file as it is now."""
     config = container.config
     names = f"{config.hostname}.{config.domainname} {config.hostname}" if config.domainname else config.hostname
-    if address and config.hostname and container.hosts_path:
-        _write(container.hosts_path, _host_file(container.hosts_path) + f"{address}\t{names}\n".encode())
+    if address and config.hostname:
+        _change_hosts(container, lambda lines: [*lines, f"{address}\t{names}\n".encode()])
 
 
 def forget_address(container: Container, address: str) -> None:
     """Take the lines of an address out of a running container's hosts file; all others stay."""
-    if address and container.hosts_path:
-        lines = _host_file(container.hosts_path).splitlines(keepends=True)
-        _write(container.hosts_path, b"".join(line for line in lines if line.split()[:1] != [address.encode()]))
+    if address:
+        _change_hosts(container, lambda lines: [each for each in lines if each.split()[:1] != [address.encode()]])
+
+
+def move_link(container: Container, alias: str, address: str) -> None:
+    """What a running container calls ``alias`` has another address now; its other names stay as they are."""
+
+    def moved(line: bytes) -> bytes:
+        _, *names = line.split() or (b"",)
+        return address.encode() + b"\t" + b" ".join(names) + b"\n" if names[:1] == [alias.encode()] else line
+
+    _change_hosts(container, lambda lines: [moved(each) for each in lines])
+
+
+def forget_link(container: Container, alias: str) -> None:
+    """A running container knows ``alias`` no longer."""
+    _change_hosts(container, lambda lines: [each for each in lines if each.split()[1:2] != [alias.encode()]])
+
+
+def _change_hosts(container: Container, change: Callable[[list[bytes]], list[bytes]]) -> None:
+    if container.hosts_path:
+        with _CHANGING:
+            lines = _host_file(container.hosts_path).splitlines(keepends=True)
+            changed = change(lines)
+            if changed != lines:
+                _write(container.hosts_path, b"".join(changed))
 
 
 def _host_file(path: str) -> bytes:

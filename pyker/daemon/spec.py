@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from msgspec import UNSET
 
 from pyker.container.record import Container
-from pyker.daemon import spec_checks, spec_log, spec_mounts, spec_process, spec_resources, spec_security, userns
+from pyker.daemon import links, spec_checks, spec_log, spec_mounts, spec_process, spec_resources, spec_security, userns
 from pyker.errors import Conflict, InvalidParameter, NotFound, PykerError
 from pyker.graphdriver.base import RootfsSpec
 from pyker.jobs.containers import CreateExec
@@ -75,7 +75,7 @@ class Specs:
 
     def exec_spec(self, container: Container, job: CreateExec) -> ProcessSpec:
         """One more process for a running container. Raises: InvalidParameter, NotSupported."""
-        return build_exec(container, job, self._options)
+        return build_exec(container, job, self._options, links.environment(container, self._lookup))
 
     def check(self, config: ContainerConfig, host: HostConfig) -> tuple[str, ...]:
         """``spec_checks.validate``, and the containers whose namespaces are to be joined must exist.
@@ -124,7 +124,8 @@ def build_spec(
     config, host = container.config, container.host_config
     security = spec_security.build(container, options)
     mounts = spec_mounts.build(container, ipc_donor=_donor(host.ipc_mode, "IPC", lookup))
-    process, process_warnings = spec_process.container_process(container, security, options)
+    linked = links.environment(container, lookup)
+    process, process_warnings = spec_process.container_process(container, security, options, linked)
     resources, nodes, resource_warnings = spec_resources.build(container)
     init_mounts = spec_process.init_mounts(host, options)
     remapped = options.remap.applies(host)
@@ -155,13 +156,17 @@ def build_spec(
     return BuiltSpec(spec=spec, warnings=(*security.warnings, *process_warnings, *resource_warnings))
 
 
-def build_exec(container: Container, job: CreateExec, options: SpecOptions) -> ProcessSpec:
+def build_exec(
+    container: Container, job: CreateExec, options: SpecOptions, linked: tuple[str, ...] = ()
+) -> ProcessSpec:
     """One more process in ``container``: its environment, working directory and rights unless ``job`` says otherwise.
+
+    ``linked`` are the variables that its links give it.
 
     Source: Docker API v1.45 POST /containers/{id}/exec.
     """
     security = spec_security.build(container, options, exec_privileged=job.privileged)
-    return spec_process.exec_process(container, job, security, options)
+    return spec_process.exec_process(container, job, security, options, linked)
 
 
 def cgroup_path(container: Container, options: SpecOptions) -> str:

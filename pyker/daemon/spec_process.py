@@ -43,12 +43,12 @@ def merge_env(base: Iterable[str], overrides: Iterable[str]) -> tuple[str, ...]:
     return tuple(item for item in values.values() if item is not None)
 
 
-def environment(container: Container, *, tty: bool) -> tuple[str, ...]:
-    """PATH, HOSTNAME, TERM on a terminal, then the container's own; HOME is init's, which knows the user."""
+def environment(container: Container, *, tty: bool, linked: Iterable[str] = ()) -> tuple[str, ...]:
+    """PATH, HOSTNAME, TERM on a terminal, links, then the container's own; HOME is init's, which knows the user."""
     base = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={container.config.hostname}"]
     if tty:
         base.append("TERM=xterm")
-    return merge_env(base, container.config.env or ())
+    return merge_env((*base, *linked), container.config.env or ())
 
 
 def ulimits(host: HostConfig, defaults: tuple[Ulimit, ...]) -> tuple[Rlimit, ...]:
@@ -70,9 +70,12 @@ def oom_score(wanted: int) -> tuple[int, tuple[str, ...]]:
 
 
 def container_process(
-    container: Container, security: Security, defaults: Defaults
+    container: Container, security: Security, defaults: Defaults, linked: Iterable[str] = ()
 ) -> tuple[ProcessSpec, tuple[str, ...]]:
-    """The container's first process, and warnings. Raises: InvalidParameter, NotSupported (no init binary)."""
+    """The container's first process, and warnings; ``linked`` are the variables of its links.
+
+    Raises: InvalidParameter, NotSupported (no init binary).
+    """
     config, host = container.config, container.host_config
     command = (container.path, *container.args)
     if wants_init(host, defaults):
@@ -81,7 +84,7 @@ def container_process(
     oom_score_adj, oom_warnings = oom_score(host.oom_score_adj)
     process = ProcessSpec(
         args=command,
-        env=environment(container, tty=config.tty),
+        env=environment(container, tty=config.tty, linked=linked),
         cwd=config.working_dir or "/",
         user=config.user,
         additional_groups=host.group_add or (),
@@ -106,14 +109,16 @@ def _limits(host: HostConfig, defaults: Defaults) -> tuple[tuple[Rlimit, ...], t
     return rlimits.clip(wanted, may_raise="CAP_SYS_RESOURCE" in capabilities.bounding_set())
 
 
-def exec_process(container: Container, job: CreateExec, security: Security, defaults: Defaults) -> ProcessSpec:
+def exec_process(
+    container: Container, job: CreateExec, security: Security, defaults: Defaults, linked: Iterable[str] = ()
+) -> ProcessSpec:
     """One more process, in the container's environment unless ``job`` says otherwise."""
     config, host = container.config, container.host_config
     limits, _ = _limits(host, defaults)
     oom_score_adj, _ = oom_score(host.oom_score_adj)
     return ProcessSpec(
         args=job.command,
-        env=merge_env(environment(container, tty=job.tty), job.env),
+        env=merge_env(environment(container, tty=job.tty, linked=linked), job.env),
         cwd=job.working_dir or config.working_dir or "/",
         user=job.user or config.user,
         additional_groups=host.group_add or (),

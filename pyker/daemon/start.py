@@ -15,12 +15,13 @@ from msgspec.structs import replace
 from pyker.container import state
 from pyker.container.record import Container, NetworkSettings
 from pyker.container.store import ContainerStore
+from pyker.daemon import links
 from pyker.daemon.create import network_name
 from pyker.daemon.events import EventBus
 from pyker.daemon.exits import Exits, publish_unmounts
 from pyker.daemon.health import HealthChecks
 from pyker.daemon.mountpoints import make_bind_sources
-from pyker.daemon.netfiles import share_network_files, write_network_files
+from pyker.daemon.netfiles import move_link, share_network_files, write_network_files
 from pyker.daemon.options import Options
 from pyker.daemon.processes import Processes, close_all
 from pyker.daemon.removal import Remover, state_folder
@@ -162,6 +163,7 @@ class StartHandlers:
 
     def _start(self, plan: _Plan, ctx: JobContext) -> None:
         container = plan.container
+        links.check(container, self._store.get)
         make_bind_sources(container)
         ctx.run(MountRootfs(container=container.id))
         mode = network_name(container.host_config.network_mode)
@@ -172,7 +174,13 @@ class StartHandlers:
             ctx.run(AllocateInterface(container=container.id, mode="none" if disabled else mode))
             plan.allocated = True
             plan.sandbox = self._sandboxes.sandbox(container.id)
-            container = write_network_files(container, self._store.folder(container.id), plan.sandbox, self._options)
+            container = write_network_files(
+                container,
+                self._store.folder(container.id),
+                plan.sandbox,
+                self._options,
+                links.hosts_entries(container, self._store.get),
+            )
             settings = NetworkSettings(
                 sandbox_id=plan.sandbox.id,
                 sandbox_key=plan.sandbox.netns_path,
@@ -196,6 +204,15 @@ class StartHandlers:
         self._processes.changed(container.id)
         self._bus.container("start", container)
         self._health.begin(container)
+        self._tell_linked(container)
+
+    def _tell_linked(self, container: Container) -> None:
+        """Those that are linked to it, which were made after it, find it at the address that it has now."""
+        address = links.address_of(container)
+        if not address:
+            return
+        for other, alias in links.parents(container, self._store.all()):
+            move_link(other, alias, address)
 
     def _join(self, container: Container, other_name: str, plan: _Plan) -> Container:
         try:

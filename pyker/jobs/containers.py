@@ -95,6 +95,14 @@ class RemoveContainer(Job[None]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveLink(Job[None]):
+    """Undo the link ``container/alias``; both containers stay."""
+
+    name: ClassVar[str] = "unlink"
+    link: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrunedContainers:
     """The IDs of what was removed, and how many bytes that freed."""
 
@@ -142,10 +150,11 @@ class WaitContainer(Job[WaitResult]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerRow:
-    """A container as ps shows it. Sizes are bytes, -1 when not asked for."""
+    """A container as ps shows it. Sizes are bytes, -1 when not asked for; ``linked_names`` are what others call it."""
 
     container: Container
     image_name: str
+    linked_names: tuple[str, ...] = ()
     size_rw: int = -1
     size_root_fs: int = -1
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.asking import get
 from tests.support.engines import Engine
 from tests.support.traffic import AAAA, PTR, A, addresses, resolve, upstream
 
@@ -214,15 +215,87 @@ def test_a_link_is_an_entry_and_variables(engine: Engine, busybox: str, names: C
 
 
 @pytest.mark.claim("rule-network-links")
+def test_variables_of_several_ports(engine: Engine, busybox: str, names: Callable[[], str]) -> None:
+    server, client = names(), names()
+    ports = [word for port in ("7000-7002", "80", "53/udp") for word in ("--expose", port)]
+    _sleeper(engine, server, busybox, *ports, "-e", "HOME=/x")
+    _sleeper(engine, client, busybox, "--link", f"{server}:my-db", "-e", "MY_DB_PORT_80_TCP_PORT=mine")
+    address = addresses(engine, server)["bridge"]
+    lines = engine.docker("exec", client, "env", check=True).out.splitlines()
+    assert {
+        f"MY_DB_PORT=udp://{address}:53",
+        f"MY_DB_PORT_53_UDP=udp://{address}:53",
+        f"MY_DB_PORT_7000_TCP_START=tcp://{address}:7000",
+        f"MY_DB_PORT_7002_TCP_END=tcp://{address}:7002",
+        "MY_DB_PORT_7000_TCP_PORT_START=7000",
+        "MY_DB_PORT_7000_TCP_PORT_END=7002",
+        f"MY_DB_PORT_7001_TCP=tcp://{address}:7001",
+        "MY_DB_PORT_80_TCP_PORT=mine",
+    } <= set(lines)
+    assert not [line for line in lines if line.startswith(("MY_DB_ENV_HOME", "MY_DB_ENV_PATH"))]
+
+
+@pytest.mark.claim("rule-network-links")
+def test_a_link_follows_its_container(engine: Engine, busybox: str, names: Callable[[], str]) -> None:
+    """To another address, and under another name; what it is called by is one of its names."""
+    server, client, renamed = names(), names(), names()
+    _sleeper(engine, server, busybox)
+    _sleeper(engine, client, busybox, "--link", f"{server}:db")
+    before = addresses(engine, server)["bridge"]
+    (row,) = get(engine, f'/containers/json?filters={{"id":["{engine.inspect(server)["Id"]}"]}}')
+    assert sorted(row["Names"]) == sorted((f"/{client}/db", f"/{server}"))
+    assert engine.inspect(f"{client}/db")["Name"] == f"/{server}"
+    engine.docker("kill", server, check=True)
+    for _ in range(20):
+        # An engine may give the address to others only a little later.
+        other = names()
+        _sleeper(engine, other, busybox)
+        if addresses(engine, other)["bridge"] == before:
+            break
+    engine.docker("start", server, check=True)
+    after = addresses(engine, server)["bridge"]
+    assert after != before
+    found = [line.split()[0] for line in _file(engine, client, "/etc/hosts").splitlines() if "db" in line.split()]
+    assert found == [after]
+    engine.docker("rename", server, renamed, check=True)
+    settings: Any = engine.inspect(client)["HostConfig"]
+    assert settings["Links"] == [f"/{renamed}:/{client}/db"]
+
+
+@pytest.mark.claim("rule-network-links")
+def test_a_link_can_be_taken_back(engine: Engine, busybox: str, names: Callable[[], str]) -> None:
+    server, client = names(), names()
+    _sleeper(engine, server, busybox)
+    _sleeper(engine, client, busybox, "--link", f"{server}:db", "--link", f"{server}:other")
+    own = engine.docker("rm", "--link", client)
+    assert own.code == 1 and "Conflict, cannot remove the default link name of the container" in own.err
+    unknown = engine.docker("rm", "--link", f"{client}/nosuch")
+    assert unknown.code == 1 and f"No such container: {client}/nosuch" in unknown.err
+    engine.docker("rm", "--link", f"{client}/db", check=True)
+    settings: Any = engine.inspect(client)["HostConfig"]
+    assert settings["Links"] == [f"/{server}:/{client}/other"]
+    assert engine.state(server)["Running"] and engine.state(client)["Running"]
+    engine.docker("restart", "-t", "0", client, check=True)
+    words = _file(engine, client, "/etc/hosts").split()
+    assert "other" in words and "db" not in words
+
+
+@pytest.mark.claim("rule-network-links")
 def test_a_link_in_a_user_network_is_an_alias(
     engine: Engine, busybox: str, network: str, names: Callable[[], str]
 ) -> None:
-    engine.docker("network", "create", network, check=True)
+    """Which only the container knows that asked for it."""
+    engine.docker("network", "create", "--subnet", "10.83.0.0/24", network, check=True)
     server, client = names(), names()
-    _sleeper(engine, server, busybox, "--network", network)
+    _sleeper(engine, server, busybox, "--network", network, "--dns", "10.83.0.1")
     _sleeper(engine, client, busybox, "--network", network, "--link", f"{server}:db")
     assert _found(engine, client, "db") == [addresses(engine, server)[network]]
     assert "DB_" not in engine.docker("exec", client, "env", check=True).out
+    with upstream(engine, "10.83.0.1", "elsewhere.test", "192.0.2.55"):
+        assert resolve(engine, server, "db")["code"] == NXDOMAIN
+    value: Any = engine.inspect(client)
+    assert value["HostConfig"]["Links"] is None
+    assert value["NetworkSettings"]["Networks"][network]["Links"] == [f"{server}:db"]
 
 
 @pytest.mark.claim("rule-network-links")

@@ -162,7 +162,7 @@ def container_row(row: ContainerRow, version: Version, now_ns: int) -> JsonObjec
     record = row.container
     shown: JsonObject = {
         "Id": record.id,
-        "Names": [f"/{record.name}"],
+        "Names": [f"/{name}" for name in sorted((record.name, *row.linked_names))],
         "Image": row.image_name,
         "ImageID": record.image,
         "Command": command_line(record),

@@ -23,6 +23,7 @@ from pyker.jobs.containers import (
     PauseContainer,
     PruneContainers,
     RemoveContainer,
+    RemoveLink,
     RenameContainer,
     ResizeContainer,
     RestartContainer,
@@ -156,7 +157,8 @@ def rename(call: Call) -> Reply:
 
 def remove(call: Call) -> Reply:
     if call.flag("link"):
-        raise InvalidParameter("links are not kept by this engine", hint="use a network instead")
+        call.run(RemoveLink(link=call["name"]))
+        return Reply(204)
     call.run(RemoveContainer(container=call["name"], force=call.flag("force"), volumes=call.flag("v")))
     return Reply(204)
 
