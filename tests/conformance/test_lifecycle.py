@@ -410,7 +410,8 @@ def test_pause_freezes(engine: Engine, busybox: str, name: str) -> None:
     reply = engine.request("POST", f"/containers/{name}/exec", {"Cmd": ["true"]})
     assert reply.status == 409 and "is paused, unpause the container before exec" in _message(reply)
     assert engine.request("POST", f"/containers/{name}/unpause").status == 204
-    assert engine.state(name)["Status"] == "running"
+    # News of the pause may reach the reference after that, and those of its end soon after.
+    wait_until(lambda: engine.state(name)["Status"] == "running", what="its going on")
 
 
 @pytest.mark.claim("rule-restart-policies")

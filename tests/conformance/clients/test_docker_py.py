@@ -120,7 +120,8 @@ def test_life_of_a_container(sleeper: Container) -> None:
     sleeper.pause()
     assert state()["Status"] == "paused"
     sleeper.unpause()
-    assert state()["Status"] == "running"
+    # News of the pause may reach the reference after that, and those of its end soon after.
+    wait_until(lambda: state()["Status"] == "running", what="its going on")
     before = state()["Pid"]
     sleeper.restart(timeout=0)
     assert state()["Status"] == "running" and state()["Pid"] != before
