@@ -45,12 +45,17 @@ def forget_udp(unwanted: Callable[[Flow], bool]) -> int:
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER) as netlink:
             netlink.bind((0, 0))
-            found = [(flow, key) for flow, key in _dump(netlink) if unwanted(flow)]
-            for number, (_, key) in enumerate(found, start=2):
-                _send(netlink, _DELETE, _NLM_F_ACK, key, number)
-                _answer(netlink)
+            return forget_udp_over(netlink, unwanted)
     except OSError as error:
         raise KernelError.from_oserror(error, syscall="sendmsg", stage="conntrack") from error
+
+
+def forget_udp_over(netlink: socket.socket, unwanted: Callable[[Flow], bool]) -> int:
+    """The same in the namespace of ``netlink``, a socket to netfilter. Raises OSError."""
+    found = [(flow, key) for flow, key in _dump(netlink) if unwanted(flow)]
+    for number, (_, key) in enumerate(found, start=2):
+        _send(netlink, _DELETE, _NLM_F_ACK, key, number)
+        _answer(netlink)
     return len(found)
 
 

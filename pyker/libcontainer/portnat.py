@@ -11,8 +11,10 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 
 from pyker.errors import KernelError
+from pyker.libcontainer.conntrack import forget_udp_over
 from pyker.libcontainer.netlink import attribute, messages
 
 NETLINK_NETFILTER = 12
@@ -44,7 +46,8 @@ def redirect(
     """Lead what is sent in the namespace of ``netfilter`` to ``address``:``port`` to other ports of that address.
 
     ``targets`` are ports by protocol (socket.IPPROTO_UDP, IPPROTO_TCP). With ``replace`` a table that an earlier call
-    left goes first, in the same transaction. Raises KernelError where the kernel has no address translation.
+    left goes first, in the same transaction; what it has led elsewhere by UDP begins anew. Raises KernelError where
+    the kernel has no address translation.
     """
     name = attribute(_TABLE_NAME, _text(TABLE))
     parts = [(_NEWTABLE, _CREATE, name)]
@@ -62,6 +65,11 @@ def redirect(
     try:
         netfilter.send(_batch(parts))
         _check(netfilter, len(parts))
+        if replace:
+            # A flow keeps the translation that it began with, for as long as its sender goes on. Where the kernel
+            # cannot be asked to forget, the table is in place all the same.
+            with suppress(OSError):
+                forget_udp_over(netfilter, lambda flow: (flow.destination, flow.destination_port) == (address, port))
     except OSError as error:
         raise KernelError.from_oserror(error, syscall="sendmsg", stage="nat") from error
 
