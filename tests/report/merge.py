@@ -20,6 +20,7 @@ from tests.report.model import (
     column_of,
     in_matrix,
     natural,
+    short_commits,
     worst,
 )
 from tests.report.read import new_claim
@@ -54,7 +55,8 @@ def merge(
     for environment in environments.values():
         if "; " in environment.facts.get("commit", ""):
             notices.append(
-                f"The results of {environment.name} come from more than one commit: {environment.facts['commit']}."
+                f"The results of {environment.name} come from more than one commit: "
+                f"{short_commits(environment.facts['commit'])}."
             )
 
     places = sorted(environments, key=lambda name: _place(name, guests))

@@ -203,3 +203,8 @@ def slug(text: str) -> str:
 def natural(text: str) -> list[tuple[int, int, str]]:
     """A sort key by which ``6.1`` comes before ``6.12`` and 9 before 10."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text.lower()) if part]
+
+
+def short_commits(commits: str) -> str:
+    """Commits, "; " between them, each as short as people write it."""
+    return "; ".join(each[:12] if re.fullmatch("[0-9a-f]{40}", each) else each for each in commits.split("; "))

@@ -24,6 +24,7 @@ from tests.report.model import (
     Report,
     Totals,
     engine_name,
+    short_commits,
     slug,
 )
 
@@ -206,7 +207,7 @@ def _environments(report: Report) -> Html:
 
 def _value(name: str, value: str) -> Html | str:
     if name == "commit" and value:
-        return h("code", value[:12] if len(value) == 40 else value)
+        return h("code", short_commits(value))
     return value or words.NOTHING
 
 

@@ -13,7 +13,7 @@ from tests.report import __main__ as command
 from tests.report import markdown, page, read, sections, words
 from tests.report.markup import data, h
 from tests.report.merge import as_json
-from tests.report.model import Report, natural, slug, worst
+from tests.report.model import Report, natural, short_commits, slug, worst
 from tests.support.claims import Difference, Pending
 from tests.support.report_results import HOSTILE, claim, document, report, run
 
@@ -156,6 +156,7 @@ def test_results_of_two_commits_are_said_to_be(tmp_path: Path) -> None:
         document(run("t.py::c"), commit="aaa", graphdriver="unknown"),
     )
     assert made.environments[0].facts["commit"] == "aaa; bbb"
+    assert short_commits(f"aaa; {'5a' * 20}") == "aaa; 5a5a5a5a5a5a"
     assert made.environments[0].facts["graphdriver"] == "overlay2"
     assert any("aaa; bbb" in notice for notice in made.notices)
 
