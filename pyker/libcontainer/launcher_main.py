@@ -58,13 +58,19 @@ def main(fd: int) -> NoReturn:
     for number in (0, 1, 2):
         os.dup2(null, number)
     os.close(null)
-    _import_the_rest()
-    inplace.prepare()
-    nursery.prepare()
-    for _ in range(REHEARSALS):
-        _rehearse(errors_to)
-        rehearsal.starter()
-        rehearsal.init()
+    try:
+        _import_the_rest()
+        inplace.prepare()
+        nursery.prepare()
+        for _ in range(REHEARSALS):
+            _rehearse(errors_to)
+            rehearsal.starter()
+            rehearsal.init()
+    except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
+        import traceback
+
+        os.write(errors_to, traceback.format_exc().encode())
+        os._exit(1)
     # The kernel reaps children of a process that ignores SIGCHLD: no zombies, no waiting.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     credentials.note_ignored_signals()
@@ -136,6 +142,7 @@ def _rehearse(errors_to: int) -> None:
     What the interpreter learns about code when it runs (specialised instructions, caches) it writes beside the code.
     Learnt here, it is shared by all monitors; learnt by each, it would cost each some hundred kilobytes.
     """
+    us = os.getpid()
     daemon, control = handshake.pair()
     out_read, out_write = os.pipe2(os.O_CLOEXEC)
     err_read, err_write = os.pipe2(os.O_CLOEXEC)
@@ -143,6 +150,7 @@ def _rehearse(errors_to: int) -> None:
     ours, theirs = _socket.socketpair()
     pid, pidfd = sc.clone3(0)
     if pid == 0:
+        _go_with(us)
         os.write(out_write, b"out\n")
         os.write(err_write, b"err")
         os.read(wait, 1)
@@ -160,6 +168,7 @@ def _rehearse(errors_to: int) -> None:
     )
     cradle_pid = sc.fork()
     if cradle_pid == 0:
+        _go_with(us)
         select.select([], [], [])
     memfd = handshake.write_begin(begin, cradle_pid)
     for fd in (out_write, err_write):
@@ -169,8 +178,10 @@ def _rehearse(errors_to: int) -> None:
         os._exit(0)
     news = select.epoll()
     news.register(out_read, select.EPOLLIN)
-    monitor.sleep(starter_pid, memfd, news, sc.title_room())
-    monitor.end_helpers(starter_pid, cradle_pid)
+    # On a busy machine it has seen them off itself, when it waited too long for the first word.
+    _, left, _ = monitor.sleep(starter_pid, memfd, news, sc.title_room())
+    if left:
+        monitor.end_helpers(starter_pid, left)
     monitor.have_spoken(pid, memfd, news.fileno(), errors_to, 0.0)
     monitor.sleep_on(pid, news, 0.0)
     begin = handshake.changed(handshake.read_begin(memfd), clients=((theirs.detach(), Streams()),))
@@ -185,6 +196,13 @@ def _rehearse(errors_to: int) -> None:
         channel.close()
     for fd in (wait, go):
         os.close(fd)
+
+
+def _go_with(launcher: int) -> None:
+    """Die when the launcher does: who is left would keep the channel open, and the daemon waiting for an answer."""
+    sc.prctl(sc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:
+        os._exit(1)
 
 
 def _import_the_rest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,6 +163,37 @@ def test_it_is_started_again_when_it_died(launcher: Launcher, tmp_path: Path) ->
     os.close(fd)
     launcher.remove_netns(str(tmp_path / "ns"))
     assert launcher.pid not in (0, first)
+
+
+def test_one_that_dies_while_it_gets_ready_is_noticed(tmp_path: Path) -> None:
+    """Whatever of it is left must not keep the channel open: nobody would answer."""
+    with isolated():
+        for number in range(12):
+            made = Launcher.spawn(str(tmp_path))
+            asked = threading.Thread(target=_ask_for_nothing, args=(made, tmp_path), daemon=True)
+            asked.start()
+            time.sleep(0.03 * number)
+            os.kill(made.pid, signal.SIGKILL)
+            asked.join(20)
+            assert not asked.is_alive(), number
+            made.close()
+
+
+def _ask_for_nothing(launcher: Launcher, folder: Path) -> None:
+    with contextlib.suppress(Unavailable):
+        launcher.remove_netns(str(folder / "nosuch"))
+
+
+def test_rehearsals_on_a_busy_machine() -> None:
+    """Where the rehearsed process says its first word late, its helpers have been seen off before."""
+    script = (
+        "import time\n"
+        "from pyker.libcontainer import launcher_main, monitor\n"
+        "launcher_main._go_with = lambda launcher: time.sleep(4 * monitor.HELPERS_S)\n"
+        "launcher_main._rehearse(2)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_it_leaves_no_zombies(launcher: Launcher, tmp_path: Path) -> None:
