@@ -22,14 +22,14 @@ def _module(session: nox.Session, *arguments: str) -> None:
     session.run(sys.executable, "-m", *arguments, external=True)
 
 
-def _pytest(session: nox.Session, level: str, *extra: str, timeout_s: int = 120) -> None:
-    chosen = session.posargs or [f"tests/{level}", *_results(level)]
-    _module(session, "pytest", "-q", "-p", "no:cacheprovider", f"--timeout={timeout_s}", *extra, *chosen)
-
-
-def _results(level: str) -> list[str]:
-    """Where a whole level says how it went; the report reads it."""
-    return ["--results", f"build/results/{level}.json"]
+def _pytest(session: nox.Session, level: str, *extra: str, timeout_s: int = 120, workers: str = WORKERS) -> None:
+    """A whole level with a second look (tests/support/second_look.py), or just what was asked for."""
+    always = [f"--timeout={timeout_s}", *extra]
+    if session.posargs:
+        _module(session, "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, *always, *session.posargs)
+    else:
+        results = f"build/results/{level}.json"
+        _module(session, "tests.support.second_look", results, workers, *always, f"tests/{level}")
 
 
 @nox.session
@@ -56,34 +56,33 @@ def imports(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Pure code: no root, no network, seconds."""
-    _pytest(session, "unit", "-n", WORKERS)
+    _pytest(session, "unit")
 
 
 @nox.session
 def contracts(session: nox.Session) -> None:
     """One suite a Protocol, run on every implementation."""
-    _pytest(session, "contracts", "-n", WORKERS)
+    _pytest(session, "contracts")
 
 
 @nox.session
 def kernel(session: nox.Session) -> None:
     """Real system calls: namespaces, mounts, cgroups, seccomp, netlink, nftables. Needs root."""
-    _pytest(session, "kernel", "-n", WORKERS)
+    _pytest(session, "kernel")
 
 
 @nox.session
 def api(session: nox.Session) -> None:
     """A whole daemon over HTTP. Needs root."""
-    _pytest(session, "api", "-n", WORKERS)
+    _pytest(session, "api")
 
 
 @nox.session
 def conformance(session: nox.Session) -> None:
     """The same tests on dockerd and on Pyker; ``-- --engine pyker`` chooses one. Results are in build/results/."""
-    if not session.posargs:
-        return _module(session, "tests.conformance", WORKERS)
-    arguments = ["-q", "-p", "no:cacheprovider", "--timeout=180", "-n", WORKERS, "tests/conformance"]
-    return _module(session, "pytest", *arguments, *session.posargs)
+    engines = [] if session.posargs else ["--engine", "docker", "--engine", "pyker"]
+    chosen = ["tests/conformance"] if session.posargs else []
+    _pytest(session, "conformance", *engines, *chosen, timeout_s=180)
 
 
 @nox.session
@@ -95,7 +94,7 @@ def report(session: nox.Session) -> None:
 @nox.session
 def browser(session: nox.Session) -> None:
     """The report's page in headless Chromium."""
-    _pytest(session, "browser")
+    _pytest(session, "browser", workers="0")
 
 
 @nox.session

@@ -441,7 +441,7 @@ def test_many_rounds_leave_no_trace(daemons: Bench) -> None:
         networks.settle()
         assert forwarded() == []
         assert (len(link_names()), len(daemons.pins())) == (links, pins)
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert len(os.listdir("/proc/self/fd")) <= descriptors
         with sqlite3.connect(f"file:{daemons.root}/network/networks.db?mode=ro", uri=True) as database:
             assert database.execute("SELECT count(*) FROM addresses").fetchone() == (0,)
         database.close()

@@ -112,7 +112,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
             yield made
         finally:
             made.close()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert not [each for each in threading.enumerate() if each.name == "pyker-dns"]
 
 
@@ -422,7 +422,7 @@ def test_a_sandbox_that_is_forgotten_leaves_no_descriptor(room: Room) -> None:
             room.resolver.forget(ONE)
             with contextlib.suppress(ConnectionResetError):  # what it had sent may not have been read
                 assert stream.recv(1) == b""
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) == before, what="the same descriptors as before")
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, what="the same descriptors as before")
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""What is made of the results of conformance tests that were asked again."""
+"""What is made of the results of tests that were asked again."""
 
 from __future__ import annotations
 
-from tests.conformance.__main__ import merged
 from tests.support.report_results import run
+from tests.support.second_look import merged
 
 
 def test_the_second_answer_stands_and_the_first_is_kept() -> None:

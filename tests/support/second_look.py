@@ -1,7 +1,8 @@
-"""``python -m tests.conformance``: the whole suite on the reference engine and on Pyker, for ``nox -s conformance``.
+"""``python -m tests.support.second_look RESULTS WORKERS PYTEST-ARGUMENTS...``: one level's tests, as nox runs them.
 
-Tests run beside each other, on engines that other tests keep busy. A few that fail there are asked once more, each by
-itself. One that then passes is unsteady: the last lines, the results and the report say so, with what it said first.
+Tests run beside each other, on engines and a machine that other tests keep busy. A few that fail there are asked once
+more, each by itself. One that then passes is unsteady: the last lines, the results and the report say so, with what it
+said first.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path("build/results/conformance.json")
-CACHE = Path("build/conformance-cache")
-ENGINES = ("docker", "pyker")
 FEW = 5
 """With more failures than these something is broken, and another look would only take time."""
 FAILED = 1
@@ -25,32 +23,34 @@ FAILED = 1
 Row = dict[str, Any]
 
 
-def main(workers: str) -> int:
+def main(results: Path, workers: str, arguments: Sequence[str]) -> int:
     """pytest's exit code, of the second look where there was one."""
-    code = _pytest(RESULTS, "-n", workers)
+    level = results.stem
+    command = [*arguments, "-o", f"cache_dir=build/cache/{level}"]
+    code = _pytest(results, *command, "-n", workers)
     if code != FAILED:
         return code
-    crowd = json.loads(RESULTS.read_bytes())
+    crowd = json.loads(results.read_bytes())
     failed = [_key(row) for row in crowd["runs"] if row["outcome"] == "failed"]
     if not 0 < len(failed) <= FEW:
         return code
-    print(f"conformance: {len(failed)} failed beside others; each is asked once more, by itself", flush=True)
-    alone_path = RESULTS.with_name("conformance-alone.json")
+    print(f"{level}: {len(failed)} failed beside others; each is asked once more, by itself", flush=True)
+    alone_path = results.with_name(f"{level}-alone.json")
     try:
-        code = _pytest(alone_path, "--last-failed", "--last-failed-no-failures=none")
+        code = _pytest(alone_path, *command, "--last-failed", "--last-failed-no-failures=none")
         alone = json.loads(alone_path.read_bytes())
     finally:
         alone_path.unlink(missing_ok=True)
     crowd["runs"] = merged(crowd["runs"], alone["runs"])
-    new = RESULTS.with_name(f".{RESULTS.name}.{os.getpid()}")
+    new = results.with_name(f".{results.name}.{os.getpid()}")
     new.write_text(json.dumps(crowd, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(RESULTS)
+    new.replace(results)
     for row in crowd["runs"]:
         if row.get("unsteady"):
-            print(f"conformance: unsteady: {row['test']}[{row['parameters']}]: {row['unsteady']}")
+            print(f"{level}: unsteady: {row['test']}[{row['parameters']}]: {row['unsteady']}")
     asked = {_key(row) for row in alone["runs"]}
     if missed := [key for key in failed if key not in asked]:
-        print(f"conformance: not asked again: {missed}")
+        print(f"{level}: not asked again: {missed}")
         return FAILED
     return code
 
@@ -74,11 +74,10 @@ def _key(row: Row) -> tuple[str, str, str]:
     return row["test"], row["parameters"], row["engine"]
 
 
-def _pytest(results: Path, *more: str) -> int:
-    command = [sys.executable, "-m", "pytest", "-q", "--timeout=180", "-o", f"cache_dir={CACHE}", "tests/conformance"]
-    command += [argument for engine in ENGINES for argument in ("--engine", engine)]
-    return subprocess.run([*command, "--results", str(results), *more], check=False).returncode
+def _pytest(results: Path, *arguments: str) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", *arguments, "--results", str(results)]
+    return subprocess.run(command, check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "2"))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
