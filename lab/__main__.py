@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(choice: Choice) -> int:
-    """Run guests two at a time, in the order of the table, and pairs of them last; the exit code."""
+    """Run guests two at a time, those that take longest first; the exit code."""
     tools = Tools()
     store = cache.Cache(cache.home(), rebuild=choice.rebuild)
     store.sweep()
@@ -44,6 +44,7 @@ def run(choice: Choice) -> int:
     everywhere = [*choice.places, *choice.pairs]
     reporting.forget(choice.wanted.results, [place.name if place else runner.LOCAL for place in everywhere])
 
+    longest_first = sorted(everywhere, key=lambda place: -place.seconds if isinstance(place, Guest | Pair) else 0)
     one_pair = threading.Lock()
 
     def job(place: runner.Place) -> Outcome:
@@ -57,7 +58,8 @@ def run(choice: Choice) -> int:
         signal.signal(number, _interrupt)
     pool = ThreadPoolExecutor(AT_ONCE)
     try:
-        return reporting.finish(list(pool.map(job, everywhere)), choice, tools)
+        outcomes = dict(zip(longest_first, pool.map(job, longest_first), strict=True))
+        return reporting.finish([outcomes[place] for place in everywhere], choice, tools)
     except KeyboardInterrupt:
         tools.stop()
         pool.shutdown(wait=True, cancel_futures=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import assert_never
@@ -94,7 +94,7 @@ class Runner:
             if isinstance(place, Pair):
                 wanted = replace(wanted, tests=wanted.chosen or PAIR_TESTS)
             elif isinstance(place, Guest) and wanted.shared:
-                wanted = replace(wanted, tests=[test for test in wanted.tests if test not in place.leaves])
+                wanted = replace(wanted, tests=shared(wanted.tests, place))
             with self._session(place, wanted) as session:
                 self._progress.say(session.name, "is there")
                 self._inside(place, session, wanted, outcome)
@@ -114,6 +114,7 @@ class Runner:
         if isinstance(place, Guest | Box):
             made |= {"PYKER_DRIVER": place.graphdriver}
         if isinstance(place, Guest):
+            made |= {"PYKER_LISTS": "checked"}
             made |= {"PYKER_PROMISED": ",".join(self._table.promised(place)), "TMPDIR": "/storage/tmp", **direct.GO}
         return made
 
@@ -138,8 +139,10 @@ class Runner:
     def _inside(self, place: Place, session: Session, wanted: Wanted, outcome: Outcome) -> None:
         ends = time.monotonic() + wanted.deadline_s
         try:
+            found: tuple[str, ...] = ()
             if wanted.checks and isinstance(place, Guest):
                 checking.check(self._tools, session, TREE, timeout_s=min(_CHECKS_TIMEOUT_S, wanted.deadline_s))
+                found = self._table.promised(place)
                 self._progress.say(session.name, "is what the table promises")
             left_s = max(1.0, ends - time.monotonic())
             if wanted.command:
@@ -148,18 +151,20 @@ class Runner:
                 if done.code != 0:
                     outcome.trouble = f"the command exited {done.code}"
             elif wanted.tests:
-                self._pytest(session, wanted, outcome, left_s)
+                self._pytest(session, wanted, outcome, left_s, {"PYKER_FOUND": ",".join(found)})
         except GuestLost as error:
             raise GuestLost(f"{error}\n{session.last_words()}") from error
         if wanted.shell or wanted.keep:
             session.interact()
 
-    def _pytest(self, session: Session, wanted: Wanted, outcome: Outcome, deadline_s: float) -> None:
+    def _pytest(
+        self, session: Session, wanted: Wanted, outcome: Outcome, deadline_s: float, environment: Mapping[str, str]
+    ) -> None:
         tally = Tally(self._progress, session.name)
         arguments = ["-q", "-p", "no:cacheprovider", "-p", "pytest_timeout", f"--timeout={_TEST_TIMEOUT_S}"]
         arguments += ["-o", f"junit_suite_name={session.name}", *wanted.tests]
         try:
-            tested = session.pytest(arguments, on_event=tally, deadline_s=deadline_s)
+            tested = session.pytest(arguments, environment=environment, on_event=tally, deadline_s=deadline_s)
         except GuestLost as error:
             where = f", in {tally.running}" if tally.running else ""
             why = f"{error}; {tally}{where}"
@@ -201,6 +206,12 @@ class Runner:
             machine |= {"kernel": place.kernel, "cgroup": place.cgroup, "graphdriver": place.graphdriver}
         path.write_bytes(unfinished.results(outcome.found, machine, why, log))
         path.with_suffix(".xml").write_bytes(unfinished.junit(outcome.found, outcome.name, why, log))
+
+
+def shared(tests: Sequence[str], guest: Guest) -> list[str]:
+    """What pytest is given in ``guest`` when others run what it leaves."""
+    kept = [test for test in tests if test not in guest.leaves]
+    return kept + [f"--deselect={test}" for test in guest.leaves if "::" in test and test not in tests]
 
 
 def _commit(tools: Tools) -> str:

@@ -35,7 +35,14 @@ class Session(Protocol):
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Done:
         """A command, to its end, in the tree."""
 
-    def pytest(self, arguments: Sequence[str], *, on_event: Callable[[Event], None], deadline_s: float) -> Tested:
+    def pytest(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_event: Callable[[Event], None],
+        deadline_s: float,
+    ) -> Tested:
         """pytest in the tree; its junit file and its results come to ``fetch``. Raises GuestLost at the deadline."""
 
     def interact(self) -> int:

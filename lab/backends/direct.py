@@ -39,14 +39,28 @@ class DirectSession:
     def run(self, argv: Sequence[str], *, timeout_s: float) -> Done:
         return self.machine.agent.run(argv, cwd="/src", timeout_s=timeout_s)
 
-    def pytest(self, arguments: Sequence[str], *, on_event: Callable[[Event], None], deadline_s: float) -> Tested:
+    def pytest(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_event: Callable[[Event], None],
+        deadline_s: float,
+    ) -> Tested:
         given = [
             "--basetemp=/storage/tmp/pytest",
             "--junitxml=/out/junit.xml",
             "--results=/out/results.json",
             *arguments,
         ]
-        answer = self.machine.agent.call("pytest", timeout_s=deadline_s, on_event=on_event, cwd="/src", arguments=given)
+        answer = self.machine.agent.call(
+            "pytest",
+            timeout_s=deadline_s,
+            on_event=on_event,
+            cwd="/src",
+            arguments=given,
+            environment=dict(environment),
+        )
         return Tested(answer["code"], answer["output"], answer["seconds"])
 
     def interact(self) -> int:

@@ -41,14 +41,26 @@ class LocalSession:
         )
         return Done(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
-    def pytest(self, arguments: Sequence[str], *, on_event: Callable[[Event], None], deadline_s: float) -> Tested:
+    def pytest(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_event: Callable[[Event], None],
+        deadline_s: float,
+    ) -> Tested:
         argv = [sys.executable, "-m", "pytest", "-p", "progress", f"--junitxml={self._scratch}/junit.xml"]
         argv += [f"--results={self._scratch}/results.json", *arguments]
         command = f"cd {shlex.quote(str(self._tree))} && exec {shlex.join(argv)} 3>&1 >&2"
         return follow(
             self._tools,
             ["sh", "-c", command],
-            environment={**self._environment, "PYKER_LAB_EVENTS": "3", "PYTHONPATH": str(self._tree / "lab/guest")},
+            environment={
+                **self._environment,
+                **environment,
+                "PYKER_LAB_EVENTS": "3",
+                "PYTHONPATH": str(self._tree / "lab/guest"),
+            },
             log=self._scratch / "pytest.log",
             on_event=on_event,
             deadline_s=deadline_s,

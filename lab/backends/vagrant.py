@@ -49,12 +49,19 @@ class VagrantSession:
             raise GuestLost(f"{' '.join(argv)} did not end within {timeout_s:.3g} s") from error
         return Done(done.returncode, done.stdout, done.stderr, 0.0)
 
-    def pytest(self, arguments: Sequence[str], *, on_event: Callable[[Event], None], deadline_s: float) -> Tested:
+    def pytest(
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_event: Callable[[Event], None],
+        deadline_s: float,
+    ) -> Tested:
         argv = [_PYTHON, "-m", "pytest", "-p", "progress", f"--junitxml={_RESULTS}/junit.xml"]
         argv += [f"--results={_RESULTS}/results.json", *arguments]
         # ssh brings the events on its standard output and what pytest writes on its standard error.
         inner = f"rm -rf {_RESULTS} && mkdir {_RESULTS} && cd /src && exec {shlex.join(argv)} 3>&1 >&2"
-        extra = {"PYKER_LAB_EVENTS": "3", "PYTHONPATH": "/src/lab/guest"}
+        extra = {**environment, "PYKER_LAB_EVENTS": "3", "PYTHONPATH": "/src/lab/guest"}
         return follow(
             self._tools,
             [*self._ssh, self._as_root(["sh", "-c", inner], extra)],

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,54 +18,44 @@ from pyker.graphdriver.base import GraphDriver, RootfsSpec
 from pyker.graphdriver.btrfs import BtrfsDriver
 from pyker.graphdriver.overlay2 import Overlay2Driver
 from pyker.graphdriver.vfs import VfsDriver
+from pyker.libcontainer import syscalls
 from pyker.types.ids import CacheId
+from pyker.types.mount import Mount
 from tests.support import layers
+from tests.support.forked import in_child
 from tests.support.layers import entry, file, folder, members
 from tests.support.namespaces import isolated
 
 pytestmark = pytest.mark.requires("root", "overlay")
 
-_INSIDE = """
-import json, os, stat, sys
-from pyker.libcontainer import syscalls
-mount = json.loads(sys.argv[1])
-syscalls.unshare(0x00020000)
-syscalls.mount("", "/", "", (1 << 14) | (1 << 18))
-target = sys.argv[2]
-if mount["workdir"]:
-    os.chdir(mount["workdir"])
-if mount["fstype"] == "bind":
-    syscalls.mount(mount["source"], target, "", 4096)
-else:
-    syscalls.mount("overlay", target, "overlay", 0, ",".join(o for o in mount["options"]))
-os.chdir(target)
-for line in sys.argv[3:]:
-    exec(line)
-found = {}
-for top, folders, files in os.walk("."):
-    for name in folders + files:
-        path = os.path.join(top, name)
-        info = os.lstat(path)
-        text = open(path).read() if stat.S_ISREG(info.st_mode) else ""
-        found[os.path.relpath(path)] = [oct(info.st_mode), info.st_uid, info.st_mtime_ns, text]
-print(json.dumps(found))
-"""
+Seen = dict[str, list[object]]
 
 
-def view(spec: RootfsSpec, place: Path, *writes: str) -> dict[str, list[object]]:
+def view(spec: RootfsSpec, place: Path, *writes: str) -> Seen:
     """Mount in a mount namespace of another process, run ``writes`` in it, and list what is to be seen."""
     place.mkdir(exist_ok=True)
-    mount = {
-        "fstype": spec.mount.fstype,
-        "source": spec.mount.source,
-        "options": spec.mount.options,
-        "workdir": spec.mount.workdir,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", _INSIDE, json.dumps(mount), str(place), *writes], capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr.decode()
-    found: dict[str, list[object]] = json.loads(done.stdout)
+    return in_child(lambda: _seen(spec.mount, str(place), writes))
+
+
+def _seen(mount: Mount, target: str, writes: Sequence[str]) -> Seen:
+    syscalls.unshare(0x00020000)
+    syscalls.mount("", "/", "", (1 << 14) | (1 << 18))
+    if mount.workdir:
+        os.chdir(mount.workdir)
+    if mount.fstype == "bind":
+        syscalls.mount(mount.source, target, "", 4096)
+    else:
+        syscalls.mount("overlay", target, "overlay", 0, ",".join(mount.options))
+    os.chdir(target)
+    for line in writes:
+        exec(line, {"os": os, "open": open})
+    found: Seen = {}
+    for top, folders, files in os.walk("."):
+        for name in folders + files:
+            path = os.path.join(top, name)
+            info = os.lstat(path)
+            text = Path(path).read_text() if stat.S_ISREG(info.st_mode) else ""
+            found[os.path.relpath(path)] = [oct(info.st_mode), info.st_uid, info.st_mtime_ns, text]
     return found
 
 

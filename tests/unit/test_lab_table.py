@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 
 import pytest
 
 from lab import workflow
-from lab.runner import LEVELS
-from lab.table import TABLE, LabError, parse, table
+from lab.runner import LEVELS, shared
+from lab.table import TABLE, Guest, LabError, parse, table
 from tests.support import capabilities
+from tests.support.claims import load_claims
 
 
 def test_the_guests_that_were_promised() -> None:
@@ -71,15 +74,59 @@ def test_the_hosted_ci_has_a_job_for_every_guest() -> None:
         assert (f'- "{guest.name}"' in text) is not guest.on_request
 
 
-def test_what_a_guest_leaves_another_of_its_cgroup_mode_does() -> None:
+TREE = TABLE.parents[1]
+WALKTHROUGHS = [f"tests/conformance/test_walkthrough_{part}.py" for part in ("pull", "run")]
+
+
+def claims_by_test(path: str) -> dict[str, set[str]]:
+    """The tests of a file, and what of the document each claims."""
+    ours = {claim.id for claim in load_claims().values() if claim.source == "document"}
+    found = {}
+    for node in ast.parse((TREE / path).read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            words = {
+                each.value for mark in node.decorator_list for each in ast.walk(mark) if isinstance(each, ast.Constant)
+            }
+            found[f"{path}::{node.name}"] = words & ours
+    return found
+
+
+def run_in(guest: Guest, path: str) -> set[str]:
+    """The tests of a selected file that a guest does not leave to others."""
+    given = shared([path], guest)
+    left = {each.removeprefix("--deselect=") for each in given}
+    return {test for test in claims_by_test(path) if path in given and test not in left}
+
+
+@pytest.mark.parametrize("path", WALKTHROUGHS)
+def test_guests_share_the_walkthroughs_and_each_version_of_cgroups_proves_the_document(path: str) -> None:
+    claims = claims_by_test(path)
     guests = [guest for guest in table().guests if not guest.on_request]
+    assert set.union(*(run_in(guest, path) for guest in guests)) == set(claims)
     for mode in ("v1", "v2"):
-        left = [set(guest.leaves) for guest in guests if guest.cgroup == mode]
-        assert not set.intersection(*left), mode
+        tests = set.union(*(run_in(guest, path) for guest in guests if guest.cgroup == mode))
+        proven = set.union(*(claims[test] for test in tests))
+        assert set.union(*claims.values()) - proven == set(), mode
+    assert len(set.union(*claims.values())) > 10
+
+
+def test_what_is_left_is_there() -> None:
+    for guest in table().guests:
+        for test in guest.leaves:
+            path, _, name = test.partition("::")
+            assert not name or test in claims_by_test(path), test
+
+
+def test_what_a_guest_leaves_is_taken_from_what_pytest_is_given() -> None:
+    guest = Guest(
+        name="x", kernel="k", cgroup="v1", root="r", graphdriver="vfs", leaves=("tests/a.py", "tests/b.py::test_one")
+    )
+    given = ["tests/a.py", "tests/b.py", "tests/c.py::test_two"]
+    assert shared(given, guest) == ["tests/b.py", "tests/c.py::test_two", "--deselect=tests/b.py::test_one"]
 
 
 def test_a_guest_cannot_leave_what_nobody_selected() -> None:
-    text = TABLE.read_bytes().replace(b'"leaves": ["tests/conformance/', b'"leaves": ["tests/elsewhere/', 1)
+    text = re.sub(rb'("leaves": \[\s*"tests)/conformance/', rb"\1/elsewhere/", TABLE.read_bytes(), count=1)
     with pytest.raises(LabError, match=r"leaves 'tests/elsewhere/.*', which is not selected"):
         parse(text)
 
@@ -89,7 +136,7 @@ def test_what_is_selected_is_there_and_has_both_walkthroughs() -> None:
     assert set(selection) == set(LEVELS)
     for level, tests in selection.items():
         for test in tests:
-            assert test.startswith(f"tests/{level}/") and (TABLE.parents[1] / test).exists(), test
-    assert {f"tests/conformance/test_walkthrough_{part}.py" for part in ("pull", "run")} <= set(
-        selection["conformance"]
-    )
+            path, _, name = test.partition("::")
+            assert path.startswith(f"tests/{level}/"), test
+            assert not name or f"def {name}(" in (TREE / path).read_text(), test
+    assert set(WALKTHROUGHS) <= set(selection["conformance"])

@@ -154,7 +154,12 @@ class Lost:
         raise GuestLost("the guest did not answer within 5 s")
 
     def pytest(
-        self, arguments: Sequence[str], *, on_event: Callable[[Event], None], deadline_s: float
+        self,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        on_event: Callable[[Event], None],
+        deadline_s: float,
     ) -> session.Tested:
         for event in self._events:
             on_event(event)
