@@ -166,7 +166,7 @@ def variables(name: str, address: str, target: Container) -> list[str]:
             f"{begin}_ADDR={address}",
             f"{begin}_PROTO={protocol}",
             f"{begin}_PORT_START={number}",
-            f"{prefix}_PORT_{end}_{end_protocol.upper()}_END={end_protocol}://{address}:{end}",
+            f"{begin}_END={end_protocol}://{address}:{end}",
             f"{begin}_PORT_END={end}",
         ]
     for number, _, protocol in ports:

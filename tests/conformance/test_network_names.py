@@ -226,7 +226,7 @@ def test_variables_of_several_ports(engine: Engine, busybox: str, names: Callabl
         f"MY_DB_PORT=udp://{address}:53",
         f"MY_DB_PORT_53_UDP=udp://{address}:53",
         f"MY_DB_PORT_7000_TCP_START=tcp://{address}:7000",
-        f"MY_DB_PORT_7002_TCP_END=tcp://{address}:7002",
+        f"MY_DB_PORT_7000_TCP_END=tcp://{address}:7002",
         "MY_DB_PORT_7000_TCP_PORT_START=7000",
         "MY_DB_PORT_7000_TCP_PORT_END=7002",
         f"MY_DB_PORT_7001_TCP=tcp://{address}:7001",

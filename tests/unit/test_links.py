@@ -140,7 +140,7 @@ def test_ports_in_order_and_in_ranges() -> None:
         "DB_PORT_7000_TCP_ADDR=10.0.0.2",
         "DB_PORT_7000_TCP_PROTO=tcp",
         "DB_PORT_7000_TCP_PORT_START=7000",
-        "DB_PORT_7002_TCP_END=tcp://10.0.0.2:7002",
+        "DB_PORT_7000_TCP_END=tcp://10.0.0.2:7002",
         "DB_PORT_7000_TCP_PORT_END=7002",
     ]
     single = [item.partition("=")[0] for item in found[7:] if item.endswith(tuple(f":{n}" for n in (53, 80, 7001)))]
