@@ -45,6 +45,6 @@ def follow(
     finally:
         tools.ended(process)
     if code in _KILLED:
-        raise GuestLost(f"pytest had not ended after {deadline_s:g} s")
+        raise GuestLost(f"pytest had not ended after {deadline_s:.0f} s")
     output = log.read_bytes()[-_TAIL:].decode(errors="replace")
     return Tested(code, output, time.monotonic() - started)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyker import __version__
 from pyker.client.failure import Failure
-from pyker.client.transport import CHUNK, Response, dial, encode_query, fail_with, read_head
+from pyker.client.transport import CHUNK, Response, dial, encode_query, encode_repeated, fail_with, read_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Client:
     def upload(self, path: str, query: dict[str, str], source: BinaryIO, *, changes: list[str]) -> Response:
         """POST what ``source`` holds, in chunks as it is read; ``changes`` repeat in the query."""
         target = f"/v{self.negotiate()}{path}?" + encode_query(query)
-        target += "".join("&" + encode_query({"changes": change}) for change in changes)
+        target += encode_repeated("changes", changes)
         connection = self._dial()
         lines = (f"POST {target} HTTP/1.1", f"Host: {self._host}", "Transfer-Encoding: chunked")
         connection.send("\r\n".join((*lines, "Content-Type: application/x-tar", "", "")).encode("latin-1"))

@@ -306,6 +306,11 @@ def encode_query(query: dict[str, str]) -> str:
     return "&".join(f"{quote_query(name)}={quote_query(query[name])}" for name in sorted(query))
 
 
+def encode_repeated(name: str, values: list[str]) -> str:
+    """``&a=1&a=2``, to follow a query."""
+    return "".join(f"&{quote_query(name)}={quote_query(value)}" for value in values)
+
+
 def fail_with(response: Response) -> DaemonFailure:
     """The error that a reply of status 400 or more stands for."""
     from pyker.client.wirejson import loads

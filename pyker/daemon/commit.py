@@ -16,27 +16,28 @@ from pyker.daemon import imagechanges, imageconfig
 from pyker.daemon.events import EventBus
 from pyker.daemon.images import new_name
 from pyker.engine.job import JobContext
-from pyker.errors import Conflict, NotSupported
+from pyker.errors import Conflict, NotFound, SystemFailure
 from pyker.graph.graph import Graph
-from pyker.graph.host import HOST_IMAGE
 from pyker.jobs.containers import PauseContainer, UnpauseContainer
 from pyker.jobs.images import CommitContainer
 from pyker.types.config import ContainerConfig
-from pyker.types.events import Event
 from pyker.types.ids import DiffId, ImageId
+from pyker.types.reference import Reference
 
 _EMPTY_LAYER = DiffId("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef")
 """The diff-id of a tar of nothing."""
 
 
 class CommitHandlers:
-    """Makes images of containers. ``publish`` takes the image's events."""
+    """Makes images of containers. ``give_name`` is how every image gets a name."""
 
-    def __init__(self, store: ContainerStore, graph: Graph, bus: EventBus, publish: Callable[[Event], None]) -> None:
+    def __init__(
+        self, store: ContainerStore, graph: Graph, bus: EventBus, give_name: Callable[[Reference, ImageId], None]
+    ) -> None:
         self._store = store
         self._graph = graph
         self._bus = bus
-        self._publish = publish
+        self._give_name = give_name
 
     def commit(self, job: CommitContainer, ctx: JobContext) -> ImageId:
         """Raises NotFound, InvalidParameter for a bad name or change, NotSupported for a view of the machine's root."""
@@ -45,12 +46,9 @@ class CommitHandlers:
         target = new_name(job.repo, job.tag) if job.repo else None
         with self._still(container, ctx, pause=job.pause) as container, self._graph.layers.hold():
             image_id = self._make(container, job, ctx)
-        named = ""
         if target is not None:
-            self._graph.tag(target, image_id)
-            self._graph.images.touch(image_id)
-            named = str(target.familiar)
-            self._publish(Event(kind="image", action="tag", actor_id=image_id, attributes={"name": named}))
+            self._give_name(target, image_id)
+        named = "" if target is None else target.familiar
         self._bus.container("commit", container, comment=job.comment, imageID=image_id, imageRef=named)
         return image_id
 
@@ -61,10 +59,6 @@ class CommitHandlers:
             container = self._store.get(container.id)
             if container.state.removal_in_progress or container.state.dead:
                 raise Conflict(f"You cannot commit container {container.id} which is being removed")
-            if container.image == HOST_IMAGE:
-                raise NotSupported(
-                    'a container of the image "host" has no image to build on: export it, and import that'
-                )
             if not container.state.running:
                 yield container
                 return
@@ -76,7 +70,7 @@ class CommitHandlers:
             yield container
         finally:
             # One that was killed meanwhile needs no thaw.
-            with contextlib.suppress(Conflict):
+            with contextlib.suppress(Conflict, NotFound, SystemFailure):
                 ctx.run(UnpauseContainer(container=container.id))
 
     def _make(self, container: Container, job: CommitContainer, ctx: JobContext) -> ImageId:

@@ -335,7 +335,7 @@ def _register_images(engine: Engine, parts: _Containers, graph: Graph, options: 
     engine.register(image_jobs.RemoveImage, images.remove)
     engine.register(image_jobs.PruneImages, images.prune)
     engine.register(image_jobs.ImportImage, images.import_image)
-    commit = CommitHandlers(parts.store, graph, parts.bus, parts.bus.publish)
+    commit = CommitHandlers(parts.store, graph, parts.bus, images.give_name)
     engine.register(image_jobs.CommitContainer, commit.commit)
 
 

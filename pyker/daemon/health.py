@@ -145,7 +145,7 @@ class HealthProber:
         """Its exit code and output; -1 where it took too long or could not be run."""
         ctx.subject = job.container
         capture = ctx.stdio
-        started = time.time_ns()
+        started, began_ns = time.time_ns(), time.monotonic_ns()
         exec_id = ctx.run(
             CreateExec(container=job.container, command=job.command, attach_stdout=True, attach_stderr=True)
         )
@@ -154,7 +154,7 @@ class HealthProber:
         output = capture.text() if isinstance(capture, _Capture) else ""
         if code is None:
             self._execs.kill(exec_id)
-            if time.time_ns() - started < job.timeout_ns:
+            if time.monotonic_ns() - began_ns < job.timeout_ns:
                 raise Cancelled("the health check was cancelled", hint="the engine is closing")
             ended = f"Health check exceeded timeout ({format_duration(job.timeout_ns)})"
             output, code = f"{ended}: {output}" if output else ended, _NOT_RUN

@@ -120,7 +120,7 @@ class ImageHandlers:
         target = new_name(job.repo, job.tag)
         if image_id not in self._graph.images:
             raise Forbidden(f"{job.image!r} is not an image that can be named")
-        self._name(target, image_id)
+        self.give_name(target, image_id)
 
     def remove(self, job: RemoveImage, ctx: JobContext) -> tuple[RemovedImage, ...]:
         """``docker rmi``: the lines come in the order in which things went."""
@@ -153,11 +153,12 @@ class ImageHandlers:
             target = new_name(job.repo, job.tag) if job.repo else None
             image_id = self._importer.make(job, ctx, blob)
         if target is not None:
-            self._name(target, image_id)
+            self.give_name(target, image_id)
         self._event("import", image_id, image_id)
         return image_id
 
-    def _name(self, target: Reference, image_id: ImageId) -> None:
+    def give_name(self, target: Reference, image_id: ImageId) -> None:
+        """Tag an image, and say so."""
         self._graph.tag(target, image_id)
         self._graph.images.touch(image_id)
         self._event("tag", image_id, target.familiar)

@@ -25,7 +25,7 @@ from pyker.errors import Corrupt, KernelError, NotFound, NotSupported
 from pyker.graph import durable
 from pyker.graph.host import HOST_CHAIN
 from pyker.graph.tarstream import TarStream
-from pyker.graph.writable import WritableLayers
+from pyker.graph.writable import Writable, WritableLayers
 from pyker.graphdriver.archive.pool import WorkerPool
 from pyker.graphdriver.base import GraphDriver, RootfsSpec
 from pyker.types.ids import CacheId, ChainId, ContainerId, DiffId
@@ -238,27 +238,21 @@ class LayerStore:
     def changes_rw(self, container_id: ContainerId) -> list[tuple[int, str]]:
         """What the container changed of its image, by path: 0 modified, 1 added, 2 deleted. Raises NotFound."""
         layer = self._writable.get(container_id)
-        if layer.top == HOST_CHAIN:
-            lowers = ["/"]
-        else:
-            below = [layer.init_id, *(each.cache_id for each in self.chain(layer.top))]
-            lowers = [self._driver.diff_path(cache_id) for cache_id in below if cache_id]
         union = self._driver.whiteout_style() == "overlay"
-        request = {"operation": "changes", "lowers": lowers if union else lowers[:1], "union": union}
+        request = {"operation": "changes", "lowers": self._lowers(layer), "union": union}
         folder = os.open(self._driver.diff_path(layer.mount_id), _OPEN_DIR)
         with TarStream(self._workers, request, [folder]) as stream:
             return [(kind, path) for kind, path in map(json.loads, io.BufferedReader(stream))]
 
     def add_rw(self, container_id: ContainerId, *, cancel: Callable[[], bool]) -> Layer:
-        """Keep what the container changed as a layer above its image. Raises NotFound."""
+        """Keep what the container changed as a layer above its image. Raises NotFound, or NotSupported for a view."""
         layer = self._writable.get(container_id)
         if layer.top == HOST_CHAIN:
-            raise NotSupported("a view of the machine's own root has no layer to build on")
-        union = self._driver.whiteout_style() == "overlay"
-        request: dict[str, Any] = {"operation": "pack", "whiteouts": "overlay"}
-        if not union:
-            below = layer.init_id or next((each.cache_id for each in self.chain(layer.top)), "")
-            request = {"operation": "diff", "lowers": [self._driver.diff_path(CacheId(below))] if below else []}
+            raise NotSupported('a container of the image "host" has no image to build on: export it, and import that')
+        if self._driver.whiteout_style() == "overlay":
+            request: dict[str, Any] = {"operation": "pack", "whiteouts": "overlay"}
+        else:
+            request = {"operation": "diff", "lowers": self._lowers(layer)}
         folder = os.open(self._driver.diff_path(layer.mount_id), _OPEN_DIR)
         with tempfile.NamedTemporaryFile(dir=self._tmp, prefix=".commit-", suffix=".tmp") as blob:
             with TarStream(self._workers, request, [folder]) as stream:
@@ -271,6 +265,14 @@ class LayerStore:
         return self._writable.size(container_id)
 
     # Below this line: how it is done
+
+    def _lowers(self, layer: Writable) -> list[str]:
+        """The folders that a container's layer is to be compared with: of a driver without a union, one whole tree."""
+        if layer.top == HOST_CHAIN:
+            return ["/"]
+        below = [layer.init_id, *(each.cache_id for each in self.chain(layer.top))]
+        found = [self._driver.diff_path(cache_id) for cache_id in below if cache_id]
+        return found if self._driver.whiteout_style() == "overlay" else found[:1]
 
     def _folder(self, chain_id: ChainId) -> str:
         return os.path.join(self._sha256, chain_id.removeprefix("sha256:"))

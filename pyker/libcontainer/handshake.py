@@ -182,9 +182,9 @@ class Begin(Struct, frozen=True, tag=True, kw_only=True):
 
     Descriptors are those that both have; -1 is none. ``outputs`` has the number of the stream that each carries.
     ``outlived`` says that the container's other processes would survive its first; ``mounts`` is its mount namespace,
-    to be let go of when its end was told. ``name`` is for ps. The rest is
-    what a speaker leaves to the next: how many ``oom_kills`` were told of, and by stream what was said since its last
-    whole line (since when, in nanoseconds, and what).
+    to be let go of when its end was told. ``name`` is for ps. The rest is what a speaker leaves to the next: how many
+    ``oom_kills`` were told of, and by stream what was said since its last whole line (since when, in nanoseconds, and
+    what).
     """
 
     name: str

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.commits import check_commit
 from tests.support.engines import Pyker
+from tests.support.sandbox import wait_until
 
 pytestmark = pytest.mark.requires("root", "overlay", "nftables", "busybox", "docker-cli")
 
@@ -48,6 +51,23 @@ def test_what_cannot_be_committed_leaves_nothing(engine: Pyker) -> None:
         done = engine.docker("commit", "machine", cli=own)
         assert done.code == 1
         assert "export it, and import that" in done.err
+
+
+def test_one_that_is_killed_meanwhile(engine: Pyker) -> None:
+    """It was frozen for the commit, and there is nothing left to thaw."""
+    script = (
+        "for n in $(seq 400); do echo $n > /file$n; done; dd if=/dev/zero of=/big bs=1M count=64; echo up; sleep 600"
+    )
+    engine.docker("run", "-d", "--name", "c1", BUSYBOX, "sh", "-c", script, check=True)
+    wait_until(lambda: "up" in engine.docker("logs", "c1").out, timeout=30, what="its files")
+    replies: list[Any] = []
+    committing = threading.Thread(target=lambda: replies.append(engine.request("POST", "/commit?container=c1")))
+    committing.start()
+    wait_until(lambda: engine.state("c1")["Paused"] is True, what="the freezing", every=0.001)
+    engine.docker("kill", "c1", check=True)
+    committing.join(60)
+    assert replies[0].status == 201, replies
+    assert engine.state("c1")["Status"] == "exited"
 
 
 def test_pykers_own_commit(engine: Pyker) -> None:

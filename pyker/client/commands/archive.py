@@ -8,7 +8,7 @@ import sys
 from pyker.client.command import Command
 from pyker.client.failure import Failure
 from pyker.client.flags import Flag
-from pyker.client.saving import check_place, copy, save
+from pyker.client.saving import deliver
 from pyker.client.transport import quote_query
 
 TYPE_CHECKING = False
@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 
 
 def _save(around: Surroundings, options: Options) -> int:
-    path = options.text("output")
-    if not path and os.isatty(1):
-        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    if path:
-        check_place(path, "failed to save image")
     query = "&".join(f"names={quote_query(name)}" for name in options.arguments)
-    response = around.client.open("GET", f"/images/get?{query}")
-    if not path:
-        around.flush()
-        copy(response, sys.stdout.buffer)
-        return 0
-    save(response, path, "failed to save image")
+    deliver(around, options.text("output"), f"/images/get?{query}", "failed to save image")
     return 0
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
 from pyker.client.command import Command
 from pyker.client.commands.lifecycle import container_path
-from pyker.client.failure import Failure
 from pyker.client.flags import Flag
-from pyker.client.saving import check_place, copy, save
+from pyker.client.saving import deliver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,17 +22,8 @@ def _diff(around: Surroundings, options: Options) -> int:
 
 
 def _export(around: Surroundings, options: Options) -> int:
-    path = options.text("output")
-    if not path and os.isatty(1):
-        raise Failure("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-    if path:
-        check_place(path, "failed to export container")
-    response = around.client.open("GET", container_path(options.arguments[0], "export"))
-    if path:
-        save(response, path, "failed to export container")
-        return 0
-    around.flush()
-    copy(response, sys.stdout.buffer)
+    target = container_path(options.arguments[0], "export")
+    deliver(around, options.text("output"), target, "failed to export container")
     return 0
 
 

@@ -231,7 +231,7 @@ def _import(around: Surroundings, options: Options) -> int:
 
 def _commit(around: Surroundings, options: Options) -> int:
     from pyker.client.names import parse_name
-    from pyker.client.transport import encode_query
+    from pyker.client.transport import encode_query, encode_repeated
 
     query = {"container": options.arguments[0], "repo": "", "tag": ""}
     if len(options.arguments) > 1:
@@ -240,7 +240,7 @@ def _commit(around: Surroundings, options: Options) -> int:
     query |= {"comment": options.text("message"), "author": options.text("author")}
     if not options.on("pause"):
         query["pause"] = "0"
-    changes = "".join("&" + encode_query({"changes": change}) for change in options.items("change"))
+    changes = encode_repeated("changes", options.items("change"))
     made = around.client.json("POST", f"/commit?{encode_query(query)}{changes}")
     around.out(made["Id"])
     return 0

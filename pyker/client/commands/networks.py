@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from pyker.client import units
 from pyker.client.command import Command
 from pyker.client.confirm import confirmed
 from pyker.client.failure import DaemonFailure, Failure
 from pyker.client.filters import encode_filters
 from pyker.client.flags import Flag
+from pyker.client.pruning import prune, tell
 from pyker.client.table import render
 from pyker.client.transport import quote_path
 
@@ -31,20 +34,16 @@ HEADERS = {
 }
 
 
-_UNUSED = (
-    "WARNING! This will remove all custom networks not used by at least one container.\n"
-    "Are you sure you want to continue?"
-)
-
-
 def _create(around: Surroundings, options: Options) -> int:
+    from pyker.client.container.environment import as_map
+
     body: dict[str, Any] = {"Driver": options.text("driver"), "Scope": options.text("scope")}
     for flag, field in (("ipv4", "EnableIPv4"), ("ipv6", "EnableIPv6")):
         if options.given(flag):
             body[field] = options.on(flag)
     body["IPAM"] = {
         "Driver": options.text("ipam-driver"),
-        "Options": _pairs(options.items("ipam-opt")),
+        "Options": as_map(options.items("ipam-opt")),
         "Config": _pools(options),
     }
     source = options.text("config-from")
@@ -54,21 +53,19 @@ def _create(around: Surroundings, options: Options) -> int:
         "Ingress": options.on("ingress"),
         "ConfigOnly": options.on("config-only"),
         "ConfigFrom": {"Network": source} if source else None,
-        "Options": _pairs(options.items("opt")),
-        "Labels": _pairs(options.items("label")),
+        "Options": as_map(options.items("opt")),
+        "Labels": as_map(options.items("label")),
         "Name": options.arguments[0],
     }
     around.out(str(around.client.json("POST", "/networks/create", body=body)["Id"]))
     return 0
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    return dict(sorted((name, value) for name, _, value in (text.partition("=") for text in texts)))
-
-
 def _pools(options: Options) -> list[dict[str, Any]]:
     """Each subnet with what belongs to it. Raises Failure in the reference client's words."""
     from ipaddress import ip_address, ip_network
+
+    from pyker.client.container.environment import as_map
 
     subnets, ranges, gateways = options.items("subnet"), options.items("ip-range"), options.items("gateway")
     if len(ranges) > len(subnets) or len(gateways) > len(subnets):
@@ -111,7 +108,7 @@ def _pools(options: Options) -> list[dict[str, Any]]:
                 f"cannot configure multiple gateways ({text}, {pool['Gateway']}) for the same subnet ({pool['Subnet']})"
             )
         pool["Gateway"] = text
-    for name, address in _pairs(options.items("aux-address")).items():
+    for name, address in as_map(options.items("aux-address")).items():
         owner(address, "aux-address").setdefault("AuxiliaryAddresses", {})[name] = address
     return [pools[subnet] for subnet in sorted(pools)]
 
@@ -121,36 +118,21 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _connect(around: Surroundings, options: Options) -> int:
+    from pyker.client.container.networks import Attachment
+
     network, container = options.arguments
-    ipam: dict[str, Any] = {}
-    for flag, field in (("ip", "IPv4Address"), ("ip6", "IPv6Address")):
-        if options.text(flag):
-            ipam[field] = options.text(flag)
-    if options.items("link-local-ip"):
-        ipam["LinkLocalIPs"] = options.items("link-local-ip")
-    chosen = {}
+    asked = Attachment(network)
+    asked.aliases, asked.links = options.items("alias"), options.items("link")
+    asked.ipv4, asked.ipv6, asked.link_local = options.text("ip"), options.text("ip6"), options.items("link-local-ip")
+    asked.gateway_priority = options.number("gw-priority")
     for text in options.items("driver-opt"):
         name, sign, value = text.partition("=")
         if not sign or not name:
             raise Failure("invalid key/value pair format in driver options")
-        chosen[name] = value
-    endpoint = {
-        "IPAMConfig": ipam,
-        "Links": options.items("link") or None,
-        "Aliases": options.items("alias"),
-        "MacAddress": "",
-        "DriverOpts": chosen,
-        "GwPriority": options.number("gw-priority"),
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
-    }
+        asked.options[name] = value
+    # Where a run says nothing, docker's connect says that there is nothing.
+    endpoint = asked.settings()
+    endpoint |= {"IPAMConfig": endpoint["IPAMConfig"] or {}, "Aliases": asked.aliases, "DriverOpts": asked.options}
     body = {"Container": container, "EndpointConfig": endpoint}
     around.client.call("POST", f"/networks/{quote_path(network)}/connect", body=body)
     return 0
@@ -167,13 +149,10 @@ def _remove(around: Surroundings, options: Options) -> int:
     failed = False
     for name in options.arguments:
         path = f"/networks/{quote_path(name)}"
-        try:
-            shown = around.client.json("GET", path)
-            if shown.get("Ingress") and not confirmed(around, _INGRESS):
+        # What is wrong with it, the removal says.
+        with contextlib.suppress(DaemonFailure):
+            if around.client.json("GET", path).get("Ingress") and not confirmed(around, _INGRESS):
                 continue
-        except DaemonFailure:
-            # What is wrong with it, the removal says.
-            shown = None
         try:
             around.client.call("DELETE", path)
         except DaemonFailure as failure:
@@ -196,12 +175,9 @@ _INGRESS = (
 
 
 def _prune(around: Surroundings, options: Options) -> int:
-    if not options.on("force") and not confirmed(around, _UNUSED):
-        return 0
-    query = {"filters": encoded} if (encoded := encode_filters(options.items("filter"))) else {}
-    names = around.client.json("POST", "/networks/prune", query).get("NetworksDeleted") or []
-    if names:
-        around.out("\n".join(["Deleted Networks:", *names, ""]))
+    answer = prune(around, options, "networks", "all custom networks not used by at least one container")
+    if answer is not None:
+        tell(around, "Deleted Networks:", answer.get("NetworksDeleted") or [])
     return 0
 
 

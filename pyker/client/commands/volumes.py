@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pyker.client import units
 from pyker.client.command import Command
-from pyker.client.confirm import confirmed
 from pyker.client.failure import Failure
 from pyker.client.filters import encode_filters
 from pyker.client.flags import Flag
+from pyker.client.pruning import prune, tell_with_size
 from pyker.client.table import render
 from pyker.client.transport import quote_path
 
@@ -35,11 +34,9 @@ _UNKNOWN = dict.fromkeys(("Availability", "Group", "Links", "Size", "Status"), "
 _ANONYMOUS_ALONE = "1.42"
 
 
-def _pairs(texts: list[str]) -> dict[str, str]:
-    return dict(sorted((name, value) for name, _, value in (text.partition("=") for text in texts)))
-
-
 def _create(around: Surroundings, options: Options) -> int:
+    from pyker.client.container.environment import as_map
+
     name = options.arguments[0] if options.arguments else ""
     if options.text("name"):
         if name:
@@ -47,8 +44,8 @@ def _create(around: Surroundings, options: Options) -> int:
         name = options.text("name")
     asked = {
         "Driver": options.text("driver"),
-        "DriverOpts": _pairs(options.items("opt")),
-        "Labels": _pairs(options.items("label")),
+        "DriverOpts": as_map(options.items("opt")),
+        "Labels": as_map(options.items("label")),
         "Name": name,
     }
     body = {field: value for field, value in asked.items() if value}
@@ -100,17 +97,9 @@ def _prune(around: Surroundings, options: Options) -> int:
             raise Failure("conflicting options: cannot specify both --all and --filter all=1")
         filters = [*filters, "all=true"]
     which = "all local volumes" if options.on("all") or not choosing else "anonymous local volumes"
-    warning = (
-        f"WARNING! This will remove {which} not used by at least one container.\nAre you sure you want to continue?"
-    )
-    if not options.on("force") and not confirmed(around, warning):
-        return 0
-    query = {"filters": encoded} if (encoded := encode_filters(filters)) else {}
-    answer = around.client.json("POST", "/volumes/prune", query)
-    names = answer.get("VolumesDeleted") or []
-    if names:
-        around.out("\n".join(["Deleted Volumes:", *names, ""]))
-    around.out(f"Total reclaimed space: {units.human_size(answer.get('SpaceReclaimed') or 0)}")
+    answer = prune(around, options, "volumes", f"{which} not used by at least one container", filters)
+    if answer is not None:
+        tell_with_size(around, "Deleted Volumes:", answer.get("VolumesDeleted") or [], answer)
     return 0
 
 

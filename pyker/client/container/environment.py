@@ -47,5 +47,6 @@ def _read_file(path: str, *, inherit: bool) -> list[str]:
 
 
 def as_map(pairs: list[str]) -> dict[str, str]:
-    """``["a=1", "b"]`` as ``{"a": "1", "b": ""}``."""
-    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    """``["a=1", "b"]`` as ``{"a": "1", "b": ""}``, in the order of names; of several values the last counts."""
+    found = {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+    return dict(sorted(found.items()))

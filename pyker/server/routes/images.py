@@ -30,6 +30,7 @@ from pyker.types.events import Progress
 
 _META = "x-meta-"
 _config = Decoder(ContainerConfig, name="container.Config", lists=("Cmd", "Entrypoint", "Shell"))
+_NOTHING = ContainerConfig()
 
 
 def create(call: Call) -> Reply:
@@ -64,8 +65,7 @@ def create(call: Call) -> Reply:
 
 def commit(call: Call) -> Reply:
     """``POST /commit``: an image of a container; the body may be a configuration of its own."""
-    body = call.read_body().strip()
-    config = None if body in (b"", b"null") else _config.decode(body)
+    config = call.json(_config, empty=_NOTHING)
     job = CommitContainer(
         container=call.text("container"),
         repo=call.text("repo"),
@@ -74,7 +74,7 @@ def commit(call: Call) -> Reply:
         author=call.text("author"),
         pause=call.flag("pause") if "pause" in call.query else True,
         changes=tuple(call.query.get("changes", ())),
-        config=config,
+        config=None if config == _NOTHING else config,
     )
     return json_reply({"Id": call.run(job)}, 201)
 
