@@ -90,25 +90,7 @@ def failures(report: Report) -> list[Run]:
 
 
 def _failures(report: Report) -> Section | None:
-    failed = failures(report)
-    if not failed:
-        return None
-    return _section(
-        "failures",
-        "What fails",
-        _table(
-            ("Test", "Where", "Claims", "Reason"),
-            (
-                (
-                    h("code", words.full_name(run)),
-                    words.place(run),
-                    _claim_links(report, run.claims) or words.NOTHING,
-                    run.why or words.NOTHING,
-                )
-                for run in failed
-            ),
-        ),
-    )
+    return _of_runs(report, "failures", "What fails", "Reason", [(run, run.why) for run in failures(report)])
 
 
 def unsteady(report: Report) -> list[Run]:
@@ -117,25 +99,22 @@ def unsteady(report: Report) -> list[Run]:
 
 
 def _unsteady(report: Report) -> Section | None:
-    found = unsteady(report)
-    if not found:
-        return None
-    return _section(
-        "unsteady",
-        "What is unsteady",
-        _table(
-            ("Test", "Where", "Claims", "What it said first, beside others"),
-            (
-                (
-                    h("code", words.full_name(run)),
-                    words.place(run),
-                    _claim_links(report, run.claims) or words.NOTHING,
-                    run.unsteady,
-                )
-                for run in found
-            ),
-        ),
-    )
+    found = [(run, run.unsteady) for run in unsteady(report)]
+    return _of_runs(report, "unsteady", "What is unsteady", "What it said first, beside others", found)
+
+
+def _of_runs(report: Report, name: str, title: str, said: str, runs: Iterable[tuple[Run, str]]) -> Section | None:
+    """Runs, each with what it said; None if there are none."""
+    rows = [
+        (
+            h("code", words.full_name(run)),
+            words.place(run),
+            _claim_links(report, run.claims) or words.NOTHING,
+            text or words.NOTHING,
+        )
+        for run, text in runs
+    ]
+    return _section(name, title, _table(("Test", "Where", "Claims", said), rows)) if rows else None
 
 
 def pending_by_reason(report: Report) -> list[tuple[str, list[tuple[str, list[str]]]]]:
