@@ -108,7 +108,9 @@ def lab(session: nox.Session) -> None:
 @nox.session
 def labtests(session: nox.Session) -> None:
     """The lab put to the test: guests that hang, die and fail, Ctrl-C, promises broken. Needs the lab, and root."""
-    _pytest(session, "lab/live", timeout_s=900)
+    # One after the other, and never again: each has whole guests, and ends them in its own way.
+    chosen = session.posargs or ["tests/lab/live"]
+    _module(session, "pytest", "-q", "-p", "no:cacheprovider", "--timeout=900", *chosen)
 
 
 @nox.session
