@@ -11,6 +11,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -272,6 +273,9 @@ def test_the_command_line_of_qemu() -> None:
     assert "file=/c/s/storage.img,format=raw,snapshot=on" in text
     assert "lab.cgroup=v1" in text
     assert "path=/src,security_model=none,readonly=on" in text
+    assert "norandmaps" in text and "norandmaps" not in " ".join(
+        qemu.command(replace(HARDWARE, accelerator=accelerator.KVM), Path("/run/x"), Path("/src"), Path("/out"))
+    )
     assert "-netdev" not in argv and "-incoming" not in argv
     assert "-incoming" in qemu.command(HARDWARE, Path("/run/x"), Path("/src"), Path("/out"), Path("/c/state"))
 
