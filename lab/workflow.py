@@ -62,6 +62,20 @@ _GUESTS = """\
           path: build/results
 """
 
+_VAGRANTFILE = """\
+  vagrantfile:
+    runs-on: ubuntu-latest
+    container:
+      image: debian:bookworm
+    env:
+      PYKER_PROMISED: vagrant
+    steps:
+{source}
+      - run: tools/bootstrap --tests
+      - run: apt-get install -y --no-install-recommends vagrant
+      - run: .venv/bin/nox -s unit -- tests/unit/test_lab_vagrantfile.py
+"""
+
 _REPORT = """\
   report:
     needs: lab
@@ -90,7 +104,7 @@ def render(table: Table) -> str:
     names = [guest.name for guest in table.guests if not guest.on_request] + [pair.name for pair in table.pairs]
     # Quoted: a name such as 7.2 would be a number.
     guests = "\n".join(f'          - "{name}"' for name in names)
-    return "".join(part.format(source=_SOURCE, guests=guests) for part in (_HEAD, _GUESTS, _REPORT))
+    return "".join(part.format(source=_SOURCE, guests=guests) for part in (_HEAD, _GUESTS, _VAGRANTFILE, _REPORT))
 
 
 def main() -> int:

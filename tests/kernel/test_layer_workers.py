@@ -22,7 +22,7 @@ pytestmark = pytest.mark.requires("root")
 
 
 def workers() -> set[int]:
-    """The pids of this process's workers, zombies too."""
+    """The pids of this process's workers, zombies too. Those of earlier tests may go at any time."""
     found = set()
     for task in os.listdir("/proc/self/task"):
         for pid in Path(f"/proc/self/task/{task}/children").read_text().split():
@@ -56,7 +56,7 @@ def test_no_more_than_asked_for_and_none_left(tmp_path: Path) -> None:
             thread.join()
         assert all((tmp_path / f"{n}" / "f").read_text() == "x" for n in range(6))
         assert 1 <= len(workers() - before) <= 2
-    assert workers() == before
+    assert not workers() - before
 
 
 def test_idle_workers_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_idle_workers_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     (tmp_path / "in").mkdir()
     with WorkerPool(1) as made:
         copy(made, tmp_path / "in", tmp_path / "out")
-        wait_until(lambda: workers() == before, what="the end of the idle worker")
+        wait_until(lambda: not workers() - before, what="the end of the idle worker")
         copy(made, tmp_path / "in", tmp_path / "again")
 
 
