@@ -9,6 +9,7 @@ import re
 import socket
 import statistics
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.bed import TCP_PORT, Bed, Bench, cpu_seconds, family, private_bytes, pss_bytes, pyker_cli, resident_bytes
+from bench.idle import IdleEngine
 from tests.support.sandbox import children, wait_until
+
+_NETWORKS = ("bridge", "none", "host")
 
 
 @dataclass
@@ -53,8 +57,8 @@ def _row(name: str, unit: str, samples: dict[str, list[float]], target: str, bet
     return Row(name, unit, {kind: statistics.median(v) for kind, v in samples.items()}, target, better, samples)
 
 
-def _timed(command: list[str], bench: Bench) -> float:
-    env = {**bench.engine.environment(), "DOCKER_HOST": bench.engine.host}
+def _timed(command: list[str], bench: Bench, host: str = "") -> float:
+    env = {**bench.engine.environment(), "DOCKER_HOST": host or bench.engine.host}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     began = time.perf_counter()
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -65,9 +69,9 @@ def _timed(command: list[str], bench: Bench) -> float:
 
 
 def run(bed: Bed, scale: float) -> list[Row]:
-    """``docker run --rm busybox true`` with the stock CLI, as a whole process."""
+    """``docker run --rm busybox true`` with the stock CLI, as a whole process; then what of it the engine takes."""
     rows = []
-    for network in ("bridge", "none", "host"):
+    for network in _NETWORKS:
         samples = _turns(
             bed,
             max(5, int(30 * scale)),
@@ -76,9 +80,25 @@ def run(bed: Bed, scale: float) -> list[Row]:
             ),
         )
         rows.append(_row(f"docker run --rm busybox true ({network})", "ms", samples, "1/6"))
-    samples = _turns(bed, max(5, int(20 * scale)), lambda bench: _timed(["docker", "version"], bench))
-    rows.append(_row("docker version, the client's own share", "ms", samples, ""))
-    return rows
+    own = _row("the same against an engine that does nothing: the client's own share", "ms", _idle(bed, scale), "")
+    rest = [
+        Row(f"the rest of it, which is the engine's ({network})", "ms", _less(row, own), "1/10")
+        for network, row in zip(_NETWORKS, rows, strict=True)
+    ]
+    return [*rows, own, *rest]
+
+
+def _idle(bed: Bed, scale: float) -> dict[str, list[float]]:
+    """One figure for both engines: neither has a part in it."""
+    bench = next(iter(bed.benches.values()))
+    command = ["docker", "run", "--rm", "--network", "none", bench.image, "true"]
+    with tempfile.TemporaryDirectory(prefix="pyker-idle-") as folder, IdleEngine(Path(folder)) as idle:
+        samples = [_timed(command, bench, idle.host) for _ in range(max(5, int(30 * scale)) + 2)][2:]
+    return dict.fromkeys(bed.benches, samples)
+
+
+def _less(row: Row, share: Row) -> dict[str, float]:
+    return {kind: value - share.values[kind] for kind, value in row.values.items()}
 
 
 def exec_(bed: Bed, scale: float) -> list[Row]:
