@@ -355,7 +355,8 @@ class TestResize:
         reply = engine.request("POST", f"/exec/{exec_id}/resize?h=30&w=100")
         # The reference has forgotten the terminal, or the process, or neither yet.
         assert reply.status in {404, 409, 500}
-        assert message(reply).startswith(("cannot resize a stopped container", "no such exec", "process does not exist"))
+        said = ("cannot resize a stopped container", "no such exec", "process does not exist")
+        assert message(reply).startswith(said)
 
     def test_to_what_is_no_number(self, engine: Engine, busybox: str, name: str) -> None:
         run(engine, busybox, name)
