@@ -22,7 +22,7 @@ SOURCE, RESULTS = "worktree", "out"
 # instructions are one step a byte: without them kernel and libc copy in words, twice as fast. Tables of pages have a
 # level less.
 _SLOW_WHEN_EMULATED = "-xsave,-avx,-avx2,-erms,-fsrm,-la57"
-# A program that is at the same addresses each time is translated once, not at each start: those are four times as quick.
+# A program that is at the same addresses each time is translated once, not at each start: two to four times as quick.
 _QUICK_TO_EMULATE = "norandmaps init_on_alloc=0"
 
 
