@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.containerbench import Bench, alive, bench, children_of, eventually
+from tests.kernel.containerbench import Bench, alive, bench, children_of, eventually, read_all
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
 
@@ -59,10 +60,25 @@ def helpers(monitor: int) -> set[str]:
     return set(map(name_of, children_of(monitor)))
 
 
+TALK = ("sh", "-c", "while :; do echo x; usleep 2000; done")
+
+
 def test_a_talkative_process_does_not_keep_them(own: Bench) -> None:
-    process, _ = own.start(own.spec("sh", "-c", "while :; do echo x; usleep 2000; done"))
+    process, _ = own.start(own.spec(*TALK))
     monitor = own.monitor_of(process)
     eventually(lambda: not {"pyker-starter", "pyker-cradle"} & helpers(monitor), "the end of starter and cradle")
+
+
+def test_nor_does_one_with_a_client_from_the_beginning(own: Bench) -> None:
+    """Which is the monitor's own to serve."""
+    ours, theirs = socket.socketpair()
+    with ours, ThreadPoolExecutor(1) as thread:
+        process, _ = own.start(own.spec(*TALK), theirs)
+        reading = thread.submit(read_all, ours)
+        monitor = own.monitor_of(process)
+        eventually(lambda: not {"pyker-starter", "pyker-cradle"} & helpers(monitor), "the end of starter and cradle")
+        process.signal(signal.SIGKILL)
+        assert b"x\n" in reading.result()
 
 
 def test_a_start_that_failed_leaves_none_of_them(own: Bench) -> None:
