@@ -7,11 +7,11 @@ import random
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import engines, images
+from tests.support.containers import listed_as_ended
 from tests.support.engines import Engine
 from tests.support.registry import Registry
 
@@ -71,8 +71,7 @@ def test_a_container_that_fills_the_disk(small: tuple[Engine, Registry], tmp_pat
     engine.docker("pull", "-q", reference, check=True)
     done = engine.docker("run", "--name", "hog", reference, "sh", "-c", "cat /dev/zero > /full; echo end", timeout=120)
     assert "No space left on device" in done.err, done
-    rows: Any = engine.request("GET", "/containers/json?all=1").json()
-    assert [row["State"] for row in rows] == ["exited"]
+    listed_as_ended(engine, "hog")
     engine.docker("rm", "hog", check=True)
     assert engine.docker("run", "--rm", reference, "echo", "room").out == "room\n"
     assert os.path.isdir(engine.data_root)

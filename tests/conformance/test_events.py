@@ -16,7 +16,7 @@ from tests.conformance.conftest import Shelf
 from tests.support import images
 from tests.support.asking import filters, image_id, import_image, message, post
 from tests.support.engines import Engine
-from tests.support.sandbox import terminate
+from tests.support.sandbox import terminate, wait_until
 
 pytestmark = pytest.mark.claim("GET /events", "rule-events")
 
@@ -161,6 +161,7 @@ def test_import_is_told(engine: Engine, watch: Watch, repository: str) -> None:
 @pytest.mark.claim("rule-filters-logic")
 def test_filters(engine: Engine, watch: Watch, busybox: str, name: str) -> None:
     engine.docker("run", "--name", name, "--label", "kind=test", busybox, "true", check=True)
+    wait_until(lambda: watch.actions(filters(container=[name], event=["die"])), what="the end among the events")
     assert watch.actions(filters(container=[name], event=["start", "die"])) == ["container start", "container die"]
     assert watch.actions(filters(label=["kind=test"], event=["create"])) == ["container create"]
     assert watch.actions(filters(label=["kind=other"])) == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conformance.conftest import Shelf
-from tests.support.containers import Waiting
+from tests.support.containers import Waiting, listed_as_ended
 from tests.support.engines import Engine, Reply
 from tests.support.sandbox import wait_until
 
@@ -290,6 +290,7 @@ def test_ps_shows_what_runs(engine: Engine, busybox: str, name: str) -> None:
 @pytest.mark.claim("GET /containers/json", "rule-limit-minus-one", "rule-status-text", "rule-booleans-in-query")
 def test_stopped_containers_are_listed_with_all_only(engine: Engine, busybox: str, name: str) -> None:
     engine.docker("run", "--name", name, busybox, "sh", "-c", "exit 3")
+    listed_as_ended(engine, name)
     running: Any = engine.request("GET", "/containers/json?limit=-1").json()
     every: Any = engine.request("GET", "/containers/json?all=True&limit=-1").json()
     assert [f"/{name}"] not in [row["Names"] for row in running]

@@ -48,7 +48,19 @@ def wait(engine: Engine, container: str) -> int:
 def finished(engine: Engine, image: str, name: str, command: Sequence[str], **body: object) -> int:
     """Create, start, and wait for the end; returns the exit code."""
     run(engine, image, name, command, **body)
-    return wait(engine, name)
+    code = wait(engine, name)
+    listed_as_ended(engine, name)
+    return code
+
+
+def listed_as_ended(engine: Engine, container: str) -> None:
+    """Wait until the list says so too: docker 28 brings it up to date after it has told those who wait."""
+
+    def listed() -> bool:
+        rows: Any = engine.request("GET", f"/containers/json?all=1&{filters(name=[f'^/{container}$'])}").json()
+        return [row["State"] for row in rows] == ["exited"]
+
+    wait_until(listed, timeout=TIMEOUT_S, what=f"the end of {container} in the list")
 
 
 def output(engine: Engine, container: str, query: str = "stdout=1&stderr=1") -> list[Frame]:
