@@ -94,13 +94,31 @@ class Puller:
     ) -> tuple[Digest, ImageId, bool]:
         """Fetch what ``reference`` (with a tag or a digest) names.
 
-        Returns the digest of the manifest or index, the image's ID, and whether that is news under this name.
+        Returns the digest of the manifest or index, the image's ID, and whether that is news under this name. What the
+        registry warned of is told at the end, however it ends, if anything was told before.
         """
         digest = reference.digest or repository.resolve(reference.tag)
         raw = repository.manifest(digest or reference.tag)
         parsed = parse(raw)
         what = reference.canonical if reference.digest else reference.tag
         ctx.emit(Progress(status=f"Pulling from {reference.path}", id=what))
+        try:
+            image_id = self._image(repository, reference, parsed, platform, ctx)
+        finally:
+            repository.warned.tell(ctx.emit)
+        newer = self._name(reference, raw.digest, image_id)
+        ctx.emit(Progress(status=f"Digest: {raw.digest}"))
+        return raw.digest, image_id, newer
+
+    def _image(
+        self,
+        repository: Repository,
+        reference: Reference,
+        parsed: Manifest | Index,
+        platform: Platform,
+        ctx: JobContext,
+    ) -> ImageId:
+        """Bring what the image that suits ``platform`` still lacks here; returns its ID."""
         manifest = self._image_manifest(repository, parsed, platform)
         image_id = ImageId(manifest.config.digest)
         if self._store.image_config(image_id) is None:
@@ -114,9 +132,7 @@ class Puller:
             finally:
                 for chain_id in held:
                     self._store.release(chain_id)
-        newer = self._name(reference, raw.digest, image_id)
-        ctx.emit(Progress(status=f"Digest: {raw.digest}"))
-        return raw.digest, image_id, newer
+        return image_id
 
     @staticmethod
     def _config(repository: Repository, manifest: Manifest) -> bytes:

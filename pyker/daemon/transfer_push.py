@@ -73,15 +73,21 @@ class Pusher:
         self._sending: dict[tuple[str, str], threading.Lock] = {}
 
     def push(self, repository: Repository, reference: Reference, image_id: ImageId, ctx: JobContext) -> Digest:
-        """Send one image under the tag of ``reference``; returns its manifest's digest."""
+        """Send one image under the tag of ``reference``; returns its manifest's digest.
+
+        What the registry warned of is told at the end, however it ends.
+        """
         config = self._store.image_config(image_id)
         if config is None:
             raise NotFound(f"No such image: {reference.familiar}")
         layers = self._layers(config)
-        digests = self._push_layers(repository, reference, layers, ctx)
-        self._push_small(repository, config)
-        body = _manifest(config, digests)
-        digest = repository.put_manifest(reference.tag, DOCKER_MANIFEST, body)
+        try:
+            digests = self._push_layers(repository, reference, layers, ctx)
+            self._push_small(repository, config)
+            body = _manifest(config, digests)
+            digest = repository.put_manifest(reference.tag, DOCKER_MANIFEST, body)
+        finally:
+            repository.warned.tell(ctx.emit)
         by_digest = reference.trimmed().with_digest(digest)
         if self._store.named(by_digest) != image_id:
             self._store.name(by_digest, image_id)

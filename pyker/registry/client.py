@@ -21,6 +21,7 @@ from pyker.registry.challenge import parse_challenges
 from pyker.registry.config import RegistryConfig
 from pyker.registry.endpoints import Endpoint, pull_endpoints, push_endpoints
 from pyker.registry.manifests import ACCEPT, MANIFEST_MAX_BYTES, Descriptor, Raw, digest_of, verify
+from pyker.registry.warning import Warnings
 from pyker.types.ids import Digest
 from pyker.types.reference import is_digest
 
@@ -70,6 +71,7 @@ class RegistryClient:
         *,
         meta_headers: Mapping[str, str] = MappingProxyType({}),
         cancel: Cancel = NEVER,
+        warned: Warnings | None = None,
     ) -> Repository:
         """Ask ``endpoint`` whether it is there and what it wants to see. A mirror never gets credentials.
 
@@ -77,7 +79,8 @@ class RegistryClient:
         """
         given = NO_CREDENTIALS if endpoint.mirror else credentials
         authorizer = Authorizer(self.sessions, self.config, endpoint, given, self._tokens)
-        repository = Repository(self.sessions, endpoint, path, authorizer, dict(meta_headers), cancel)
+        heard = Warnings() if warned is None else warned
+        repository = Repository(self.sessions, endpoint, path, authorizer, dict(meta_headers), cancel, heard)
         repository.ping()
         if endpoint.scheme == "https":
             self._tls_seen.add(endpoint.host)
@@ -101,11 +104,14 @@ class RegistryClient:
         """
         endpoints = push_endpoints(domain, self.config) if push else pull_endpoints(domain, self.config)
         failure: Exception | None = None
+        warned = Warnings()
         for endpoint in endpoints:
             if endpoint.scheme == "http" and not endpoint.mirror and endpoint.host in self._tls_seen:
                 continue
             try:
-                repository = self.connect(endpoint, path, credentials, meta_headers=meta_headers, cancel=cancel)
+                repository = self.connect(
+                    endpoint, path, credentials, meta_headers=meta_headers, cancel=cancel, warned=warned
+                )
             except (Unreachable, Refused, BadAnswer) as error:
                 log.info("%s does not serve %s: %s", endpoint.url, path, error)
                 failure = error
@@ -133,6 +139,7 @@ class Repository:
         authorizer: Authorizer,
         meta_headers: dict[str, str],
         cancel: Cancel,
+        warned: Warnings,
     ) -> None:
         self._sessions = sessions
         self.endpoint = endpoint
@@ -140,11 +147,13 @@ class Repository:
         self._authorizer = authorizer
         self._meta_headers = meta_headers
         self._cancel = cancel
+        self.warned = warned
+        """What the endpoint warned of, and those that were asked before it for the same command."""
 
     def ping(self) -> None:
         """``GET /v2/``: learn the challenges. Any answer will do; whether it is a registry shows later."""
         url = f"{self.endpoint.url}/v2/"
-        with self._sessions.send("GET", url, cancel=self._cancel) as answer:
+        with self._sessions.send("GET", url, cancel=self._cancel, warned=self.warned) as answer:
             if answer.status == 401:
                 self._authorizer.challenges = parse_challenges(answer.headers.get("www-authenticate", ""))
             answer.read_cut(_PING_MAX_BYTES)
@@ -191,7 +200,15 @@ class Repository:
             private = dict(self._meta_headers) if ours else {}
             if authorization:
                 private["Authorization"] = authorization
-            answer = self._sessions.send(method, url, headers=headers, private=private, body=content, cancel=token)
+            answer = self._sessions.send(
+                method,
+                url,
+                headers=headers,
+                private=private,
+                body=content,
+                cancel=token,
+                warned=self.warned if ours else None,
+            )
             challenges = parse_challenges(answer.headers.get("www-authenticate", ""))
             again = attempt == 1 and ours and answer.status == 401 and challenges and self._may_retry(authorization)
             if not again:

@@ -26,6 +26,7 @@ from pyker.registry.cancel import NEVER, Cancel
 from pyker.registry.config import RegistryConfig, is_loopback
 from pyker.registry.connections import Adapter, Waiting, this_thread, tls_context
 from pyker.registry.failures import translated
+from pyker.registry.warning import Warnings
 
 _REDIRECTS_MAX = 10
 _LOOKUP_TIMEOUT_S = 10.0
@@ -42,6 +43,7 @@ class Answer:
         self.status: int = response.status_code
         self.url: str = response.url
         self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.warnings: list[str] = response.raw.headers.getlist("warning")
 
     def __enter__(self) -> Self:
         return self
@@ -138,11 +140,13 @@ class Sessions:
         private: dict[str, str] | None = None,
         body: Any = None,
         cancel: Cancel = NEVER,
+        warned: Warnings | None = None,
     ) -> Answer:
         """Send one request and follow redirects.
 
         The headers in ``private`` (Authorization) go to the scheme, host and port of ``url`` and to no other. ``body``
-        is bytes, or an iterable with a length. A body is never sent to a second place.
+        is bytes, or an iterable with a length. A body is never sent to a second place. ``warned`` hears what the place
+        of ``url`` warns of, and no other.
 
         Raises: Unreachable, BadAnswer, Cancelled. Statuses are for the caller: see ``accept``.
         """
@@ -159,6 +163,8 @@ class Sessions:
                     raise
                 # The registry closed a kept connection just when this request went out on it.
                 answer = self._once(method, url, sent, body, cancel)
+            if warned is not None and _origin(url) == origin:
+                warned.hear(urlsplit(url).netloc, answer.warnings)
             target = answer.headers.get("location", "")
             if answer.status not in (301, 302, 303, 307, 308) or not target or body is not None:
                 return answer

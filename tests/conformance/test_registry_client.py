@@ -188,6 +188,55 @@ def test_what_the_registry_says_is_told(engine: Engine, scripted: Script, fault:
     assert done.code == 1 and words in done.err and done.err.strip(), done
 
 
+WARNING = """
+image = registry.three_layers()
+registry.headers = [("Warning", '299 - "This image is \\xc2\\x9b31mold, and will go."'), ("Warning", '199 - "stale"')]
+"""
+SHOWN = "This image is 31mold, and will go."
+
+
+@pytest.mark.claim("registry-warnings")
+def test_what_a_registry_warns_of_is_shown(engine: Engine, scripted: Script) -> None:
+    scripted(WARNING)
+    for client in (engine.docker, engine.pyker):
+        for command, word in (("pull", "Digest: "), ("push", "latest: digest: ")):
+            done = client(command, f"{HOST}/team/app", check=True)
+            lines = done.out.splitlines()
+            assert [line for line in lines if "old" in line] == [f"Warning: {SHOWN}"], done
+            assert any(line.startswith(word) for line in lines) and "stale" not in done.out
+    rows: Any = engine.request("POST", f"/images/create?fromImage={HOST}/team/app&tag=latest").body.splitlines()
+    assert [json.loads(row) for row in rows if b"Warning" in row] == [{"status": f"Warning: {SHOWN}"}]
+
+
+@pytest.mark.claim("registry-warnings")
+def test_a_warning_changes_nothing_else(engine: Engine, scripted: Script) -> None:
+    """Neither the image nor what is answered of one that is not there, although there is something to tell."""
+    missing = f"/images/create?fromImage={HOST}/team/app&tag=none"
+    registry = scripted(WARNING)
+    done = engine.docker("pull", f"{HOST}/team/app", check=True)
+    assert "\x9b" not in done.out and done.out.splitlines()[-1] == f"{HOST}/team/app:latest"
+    assert image_id(engine, f"{HOST}/team/app") == registry.ask("image.image_id")
+    warned = engine.request("POST", missing)
+    registry.ask("registry.headers.clear()", run=True)
+    unwarned = engine.request("POST", missing)
+    assert (warned.status, warned.body) == (unwarned.status, unwarned.body)
+    assert warned.status >= 400 and b"manifest unknown" in warned.body, warned
+
+
+@pytest.mark.claim("registry-warnings")
+def test_warnings_of_another_host_are_not_shown(engine: Engine, scripted: Script) -> None:
+    script = """
+other = FaultRegistry(host="127.0.0.2", port=5018)
+other.three_layers()
+other.headers = [("Warning", '299 - "Of somebody else."')]
+image = registry.three_layers()
+registry.fault("/blobs/", redirect=other.url)
+"""
+    registry = scripted(script)
+    done = engine.docker("pull", f"{HOST}/team/app", check=True)
+    assert registry.ask("len(other.asked('/blobs/'))") and "somebody" not in done.out + done.err
+
+
 @pytest.mark.claim("registry-user-agent")
 def test_the_registry_is_told_who_asks(engine: Engine, scripted: Script) -> None:
     registry = scripted("image = registry.three_layers()")

@@ -184,6 +184,20 @@ def test_prune_of_an_empty_build_cache(engine: Engine) -> None:
     assert done.code == 0 and done.out.strip() == "Total reclaimed space: 0B", done
 
 
+@pytest.mark.claim("POST /build/cancel")
+def test_cancel_without_a_build(engine: Engine) -> None:
+    for query in ("", "?id=", "?ID=x"):
+        reply = engine.request("POST", f"/build/cancel{query}")
+        assert (reply.status, message(reply)) == (500, "build ID not provided"), query
+
+
+@pytest.mark.claim("POST /build/cancel")
+def test_cancel_of_a_build_that_is_not_there(engine: Engine) -> None:
+    """There is nothing to stop then, and that is no error."""
+    reply = engine.request("POST", "/build/cancel?id=no-such-build")
+    assert (reply.status, reply.body, reply.headers["content-type"]) == (200, b"", "application/json")
+
+
 @pytest.mark.claim("GET /system/df", "rule-disk-usage")
 def test_disk_usage(engine: Engine, busybox: str, volume: str, name: str) -> None:
     engine.docker("volume", "create", volume, check=True)

@@ -144,6 +144,8 @@ class FaultRegistry:
         self.relative_locations = True
         self.mounts = True
         self.tag_page = 0
+        self.headers: list[tuple[str, str]] = []
+        """What every answer has besides its own headers; a character stands for a byte."""
         self.concurrent = 0
         self.most_concurrent = 0
         self._tokens: dict[str, str] = {}
@@ -425,6 +427,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._upload(name, what.removeprefix("uploads/"), body)
         else:
             self._blob(name, what, fault)
+
+    def end_headers(self) -> None:
+        for name, value in self.registry.headers:
+            self.send_header(name, value)
+        super().end_headers()
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pyker.api import filters
-from pyker.errors import InvalidParameter
+from pyker.errors import InvalidParameter, SystemFailure
 from pyker.server.call import Call
 from pyker.server.reply import Reply, json_reply
 from pyker.server.router import Route
@@ -18,6 +18,14 @@ def prune(call: Call) -> Reply:
     return json_reply({"CachesDeleted": None, "SpaceReclaimed": 0})
 
 
+def cancel(call: Call) -> Reply:
+    """No build is ever under way, so that there is none of any ID, which is no error: it may have ended just now."""
+    if not call.text("id"):
+        raise SystemFailure("build ID not provided", hint="name the build: ?id=ID")
+    return Reply(200, b"")
+
+
 ROUTES = [
+    Route("POST", "/build/cancel", cancel),
     Route("POST", "/build/prune", prune),
 ]
