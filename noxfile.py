@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -22,14 +23,24 @@ def _module(session: nox.Session, *arguments: str) -> None:
     session.run(sys.executable, "-m", *arguments, external=True)
 
 
-def _pytest(session: nox.Session, level: str, *extra: str, timeout_s: int = 120, workers: str = WORKERS) -> None:
-    """A whole level with a second look (tests/support/second_look.py), or just what was asked for."""
+def _pytest(
+    session: nox.Session,
+    level: str,
+    *extra: str,
+    whole: Sequence[str] = (),
+    timeout_s: int = 120,
+    workers: str = WORKERS,
+) -> None:
+    """A whole level with a second look (tests/support/second_look.py), or just what was asked for.
+
+    ``extra`` is for either; ``whole`` says what the whole level is, if that is not all of its folder.
+    """
     always = [f"--timeout={timeout_s}", *extra]
     if session.posargs:
         _module(session, "pytest", "-q", "-p", "no:cacheprovider", "-n", workers, *always, *session.posargs)
     else:
         results = f"build/results/{level}.json"
-        _module(session, "tests.support.second_look", results, workers, *always, f"tests/{level}")
+        _module(session, "tests.support.second_look", results, workers, *always, *(whole or [f"tests/{level}"]))
 
 
 @nox.session
@@ -68,13 +79,19 @@ def contracts(session: nox.Session) -> None:
 @nox.session
 def kernel(session: nox.Session) -> None:
     """Real system calls: namespaces, mounts, cgroups, seccomp, netlink, nftables. Needs root."""
-    _pytest(session, "kernel")
+    _pytest(session, "kernel", whole=["-m", "not slow", "tests/kernel"])
 
 
 @nox.session
 def api(session: nox.Session) -> None:
     """A whole daemon over HTTP. Needs root."""
-    _pytest(session, "api")
+    _pytest(session, "api", whole=["-m", "not slow", "tests/api"])
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes long of the levels kernel and api, so that a plain ``nox`` stays short."""
+    _pytest(session, "slow", whole=["-m", "slow", "tests/kernel", "tests/api"])
 
 
 @nox.session

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.fake_daemon import FakeDaemon, lay_down_container, refusal
 
-pytestmark = pytest.mark.requires("docker-cli-28")
+pytestmark = [pytest.mark.requires("docker-cli-28"), pytest.mark.slow]
 
 ACCEPTED = """
 img

@@ -20,6 +20,8 @@ from tests.support.cli import environment, in_our_name, run_client
 from tests.support.fake_daemon import FakeDaemon, Reply, Request, answer, refusal
 
 stock_cli = pytest.mark.requires("docker-cli-28")
+pytestmark = pytest.mark.slow
+
 CREATED = 1_700_000_000
 LONG = "sha256:" + "ab" * 32
 

@@ -64,7 +64,9 @@ HOSTILE: dict[str, list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]]] = {
 
 @pytest.mark.claim("registry-unpack-confined")
 @pytest.mark.parametrize("style", ["overlay", "none"])
-@pytest.mark.parametrize("name", sorted(HOSTILE))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "deep" else []) for name in sorted(HOSTILE)]
+)
 def test_nothing_outside_is_touched(tmp_path: Path, outside: Path, name: str, style: str) -> None:
     infos: list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]] = []
     for item in HOSTILE[name]:

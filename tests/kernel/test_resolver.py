@@ -438,6 +438,7 @@ def _network(on: Networks, name: str, subnet: str, *, internal: bool = False) ->
     return on.create(wanted)
 
 
+@pytest.mark.slow
 def test_containers_come_and_go_and_change_their_names(networks: Bench) -> None:
     with networks.running() as on:
         front, back = _network(on, "front", "10.85.0.0/24"), _network(on, "back", "10.86.0.0/24")
@@ -501,6 +502,7 @@ def test_without_descriptors_for_a_connection_it_rests_and_goes_on(room: Room, m
     assert len(refused) == 1
 
 
+@pytest.mark.slow
 def test_the_default_bridge_has_no_names_until_one_joins_another_network(networks: Bench) -> None:
     with networks.running() as on:
         front = _network(on, "front", "10.85.0.0/24")
