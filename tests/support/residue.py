@@ -71,7 +71,8 @@ def look(sandbox: Sandbox | None = None, *, cgroup_parent: str = "/pyker") -> Re
     return Residue(_mounts(str(sandbox.pid)), links, nft, cgroups(cgroup_parent))
 
 
-_HEX = re.compile(r"(?=[0-9a-f]*\d)[0-9a-f]{7,64}")
+# Hex digits may be a word, so an ID is told by a decimal digit; what follows veth is one in any case.
+_HEX = re.compile(r"(?<=link veth)p?[0-9a-f]{7,9}|(?=[0-9a-f]*\d)[0-9a-f]{7,64}")
 _LAYERS = {"vfs": "vfs/dir", "btrfs": "btrfs/subvolumes", "aufs": "aufs/diff"}
 _NFNL_NFTABLES_GETGEN = 10 << 8 | 16
 
