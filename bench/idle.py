@@ -10,18 +10,17 @@ import threading
 from pathlib import Path
 from typing import Self
 
-API_VERSION = "1.45"
+_API_VERSION = "1.45"
 _ID = "0" * 64
 
 
 class IdleEngine:
-    """Listens on ``folder``/idle.sock until it is closed. For one client at a time.
+    """Listens on idle.sock in ``folder``, which is there, until it is closed. For one client at a time.
 
     Source: docker CLI 28, the requests of a run in the foreground: ping, create, attach, wait, start.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.socket = os.fspath(folder / "idle.sock")
         self.started = threading.Event()
         self._server = _Server(self.socket, _Handler)
@@ -77,7 +76,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                self.wfile.flush()
                 started.wait()
                 self.wfile.write(b'11\r\n{"StatusCode":0}\n\r\n0\r\n\r\n')
             case "start":
@@ -88,7 +86,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response_only(status)
-        self.send_header("Api-Version", API_VERSION)
+        self.send_header("Api-Version", _API_VERSION)
         self.send_header("Content-Type", "application/json")
         if status != 204:
             self.send_header("Content-Length", str(len(body)))

@@ -26,6 +26,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from tests.faults.household import TIME_IS_OVER
+
 LIST = Path(__file__).with_name("faults.toml")
 TREE = LIST.parents[2]
 HOUSEHOLD = os.fspath(LIST.with_name("household.py"))
@@ -132,7 +134,7 @@ class Copy:
         os.utime(path, (self._stamp, self._stamp))
 
     def pytest(self, tests: Sequence[str], *options: str, timeout_s: float = RUN_TIMEOUT_S) -> tuple[int, str]:
-        """Run tests of the copy; the exit status (124 when the time was over) and what was said."""
+        """Run tests of the copy; the exit status (TIME_IS_OVER when it was) and what was said."""
         self._runs += 1
         base = self._scratch / f"run{self._runs}"
         base.parent.mkdir(exist_ok=True)
@@ -170,7 +172,10 @@ def judge(fault: Fault, status: int, said: str, seconds: float) -> Verdict:
     silent = tuple(test for test in fault.tests if not any(_belongs(node, test) for node, _ in failed))
     if status != 1:
         return Verdict(
-            False, silent, {0: "all green", 124: "no end in time"}.get(status, f"pytest exited {status}"), seconds
+            False,
+            silent,
+            {0: "all green", TIME_IS_OVER: "no end in time"}.get(status, f"pytest exited {status}"),
+            seconds,
         )
     reason = next((words for _, words in failed if words), "")
     return Verdict(not silent, silent, reason or "only errors", seconds)

@@ -2,6 +2,7 @@
 
 A planted fault may leave containers whose monitors outlive everybody, as they should. They become children of this
 process (prctl(2), PR_SET_CHILD_SUBREAPER) and go with it. Exits as the command does, with 124 when its time is over.
+It uses nothing else of the tree, which has the fault.
 """
 
 from __future__ import annotations
