@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import measures, report
 from bench.bed import Bed
+from tests.support import engines
 
 
 def main() -> int:
@@ -23,13 +24,22 @@ def main() -> int:
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).with_name("results"), help="where results are written"
     )
-    parser.add_argument("--without-reference", action="store_true", help="measure Pyker alone")
+    against = parser.add_mutually_exclusive_group()
+    against.add_argument(
+        "--reference",
+        default="docker",
+        type=engines.specification,
+        metavar="ENGINE",
+        help="what Pyker is measured against: docker, which is this machine's dockerd, or a release such as docker:28",
+    )
+    against.add_argument("--without-reference", action="store_true", help="measure Pyker alone")
     options = parser.parse_args()
 
+    reference = "" if options.without_reference else options.reference
     names = options.only or list(measures.ALL)
     rows: list[measures.Row] = []
     with tempfile.TemporaryDirectory(prefix="pyker-bench-") as folder:
-        with Bed(Path(folder), reference=not options.without_reference) as bed:
+        with Bed(Path(folder), reference=reference) as bed:
             for name in names:
                 print(f"bench: {name}", file=sys.stderr, flush=True)
                 rows += measures.ALL[name](bed, 0.2 if options.quick else 1.0)

@@ -16,6 +16,7 @@ from tests.support.engines import Engine
 from tests.support.registry import Registry
 from tests.support.sandbox import children
 
+REFERENCE, PYKER = "docker", "pyker"
 TCP_PORT = 2375
 BIG_LAYERS = 8
 BIG_BYTES = 200 * 1024 * 1024
@@ -32,15 +33,18 @@ class Bench:
 
 
 class Bed:
-    """Starts Pyker and dockerd; closing it takes everything away."""
+    """Starts Pyker and ``reference``, an engine as tests name it or "" for none; closing it takes everything away.
 
-    def __init__(self, folder: Path, *, reference: bool = True) -> None:
+    ``benches`` are by what an engine is here: REFERENCE, PYKER.
+    """
+
+    def __init__(self, folder: Path, *, reference: str = "docker") -> None:
         self.benches: dict[str, Bench] = {}
-        kinds = ["docker", "pyker"] if reference else ["pyker"]
+        kinds = {REFERENCE: reference, PYKER: "pyker"} if reference else {PYKER: "pyker"}
         small = images.make(folder / "small", label="bench")
         big = make_big(folder / "big")
-        for kind in kinds:
-            engine = engines.find(kind)(folder / kind, flags=["--host", f"tcp://127.0.0.1:{TCP_PORT}"])
+        for kind, specification in kinds.items():
+            engine = engines.find(specification)(folder / kind, flags=["--host", f"tcp://127.0.0.1:{TCP_PORT}"])
             engine.start()
             registry = Registry(folder / f"registry-{kind}", engine.sandbox)
             image = registry.push(small, "bench/busybox:1")

@@ -1,4 +1,4 @@
-"""An engine that does nothing: it answers what ``docker run`` asks at once. What is left is the client's own time."""
+"""An engine that does nothing: it answers what the client asks at once. What is left is the client's own time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _ID = "0" * 64
 class IdleEngine:
     """Listens on idle.sock in ``folder``, which is there, until it is closed. For one client at a time.
 
-    Source: docker CLI 28, the requests of a run in the foreground: ping, create, attach, wait, start.
+    Source: docker CLI 28, the requests of a run in the foreground (ping, create, attach, wait, start), and of an exec
+    (ping, the container, create, start, its end).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -56,33 +57,54 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer(200, b"")
 
+    def do_GET(self) -> None:
+        match self.path.partition("?")[0].split("/")[2:]:
+            case ["containers", name, "json"]:
+                state = {"Status": "running", "Running": True, "Pid": 1}
+                self._answer(200, json.dumps({"Id": _ID, "Name": f"/{name}", "State": state, "Config": {}}).encode())
+            case ["exec", _, "json"]:
+                self._answer(200, json.dumps({"ID": _ID, "ContainerID": _ID, "Running": False, "ExitCode": 0}).encode())
+            case _:
+                self._refuse()
+
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
         started = self.server.engine.started
-        match self.path.partition("?")[0].rpartition("/")[2]:
-            case "create":
+        match self.path.partition("?")[0].split("/")[2:]:
+            case ["containers", _, "exec"]:
+                self._answer(201, json.dumps({"Id": _ID}).encode())
+            case ["exec", _, "start"]:
+                self._upgrade()
+            case ["containers", "create"]:
                 started.clear()
                 self._answer(201, json.dumps({"Id": _ID, "Warnings": []}).encode())
-            case "attach":
-                self.send_response_only(101, "UPGRADED")
-                self.send_header("Content-Type", "application/vnd.docker.raw-stream")
-                self.send_header("Connection", "Upgrade")
-                self.send_header("Upgrade", "tcp")
-                self.end_headers()
+            case ["containers", _, "attach"]:
+                self._upgrade()
                 started.wait()
-                self.close_connection = True
-            case "wait":
+            case ["containers", _, "wait"]:
                 self.send_response_only(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
                 started.wait()
                 self.wfile.write(b'11\r\n{"StatusCode":0}\n\r\n0\r\n\r\n')
-            case "start":
+            case ["containers", _, "start"]:
                 self._answer(204, b"")
                 started.set()
             case _:
-                self._answer(404, b'{"message":"this engine does nothing"}')
+                self._refuse()
+
+    def _upgrade(self) -> None:
+        """The connection ends after this request."""
+        self.send_response_only(101, "UPGRADED")
+        self.send_header("Content-Type", "application/vnd.docker.raw-stream")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Upgrade", "tcp")
+        self.end_headers()
+        self.close_connection = True
+
+    def _refuse(self) -> None:
+        self._answer(404, b'{"message":"this engine does nothing"}')
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response_only(status)

@@ -80,7 +80,12 @@ def run(bed: Bed, scale: float) -> list[Row]:
             ),
         )
         rows.append(_row(f"docker run --rm busybox true ({network})", "ms", samples, "1/6"))
-    own = _row("the same against an engine that does nothing: the client's own share", "ms", _idle(bed, scale), "")
+    own = _row(
+        "the same against an engine that does nothing: the client's own share",
+        "ms",
+        _idle(bed, scale, "run", "--rm", "--network", "none"),
+        "",
+    )
     rest = [
         Row(f"the rest of it, which is the engine's ({network})", "ms", _less(row, own), "1/10")
         for network, row in zip(_NETWORKS, rows, strict=True)
@@ -88,12 +93,14 @@ def run(bed: Bed, scale: float) -> list[Row]:
     return [*rows, own, *rest]
 
 
-def _idle(bed: Bed, scale: float) -> dict[str, list[float]]:
+def _idle(bed: Bed, scale: float, *command: str) -> dict[str, list[float]]:
     """One figure for both engines: neither has a part in it."""
     bench = next(iter(bed.benches.values()))
-    command = ["docker", "run", "--rm", "--network", "none", bench.image, "true"]
     with tempfile.TemporaryDirectory(prefix="pyker-idle-") as folder, IdleEngine(Path(folder)) as idle:
-        samples = [_timed(command, bench, idle.host) for _ in range(max(5, int(30 * scale)) + 2)][2:]
+        samples = [
+            _timed(["docker", *command, "bench-idle", "true"], bench, idle.host)
+            for _ in range(max(5, int(30 * scale)) + 2)
+        ][2:]
     return dict.fromkeys(bed.benches, samples)
 
 
@@ -102,7 +109,7 @@ def _less(row: Row, share: Row) -> dict[str, float]:
 
 
 def exec_(bed: Bed, scale: float) -> list[Row]:
-    """``docker exec`` in a running container."""
+    """``docker exec`` in a running container; then what of it the engine takes."""
     for bench in bed.benches.values():
         bench.engine.docker("run", "-d", "--name", "bench-exec", bench.image, "sleep", "600", check=True)
     try:
@@ -112,7 +119,11 @@ def exec_(bed: Bed, scale: float) -> list[Row]:
     finally:
         for bench in bed.benches.values():
             bench.engine.request("DELETE", "/containers/bench-exec?force=1")
-    return [_row("docker exec C true", "ms", samples, "1/3")]
+    row = _row("docker exec C true", "ms", samples, "1/3")
+    own = _row(
+        "the same against an engine that does nothing: the client's own share", "ms", _idle(bed, scale, "exec"), ""
+    )
+    return [row, own, Row("the rest of it, which is the engine's", "ms", _less(row, own), "")]
 
 
 class _Keep:

@@ -25,6 +25,7 @@ from pyker.libcontainer.handshake import (
     Exec,
     Exited,
     Failure,
+    Fault,
     Oom,
     Resize,
     Run,
@@ -411,6 +412,8 @@ class NativeDriver:
             match message:
                 case Oom():
                     watched.watcher.on_oom()
+                case Fault(trace):
+                    log.error("the monitor of process %d failed: %s", watched.process.pid, trace)
                 case Exited(record):
                     pass
                 case _:

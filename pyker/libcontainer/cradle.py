@@ -32,7 +32,8 @@ def main(channel: Socket, errors_to: int) -> NoReturn:
         # Whoever would kill it is its parent; that one may be killed too.
         sc.prctl(sc.PR_SET_PDEATHSIG, SIGKILL)
         sc.set_title("pyker-cradle")
-        _close_all_but((channel.fileno(), errors_to))
+        # What the launcher and the monitor have open is no business of a container's.
+        sc.close_all_but({0, 1, 2, channel.fileno(), errors_to})
         if not select.select([channel], [], [], 0)[0]:
             rehearsal.init()
         try:
@@ -112,13 +113,3 @@ def _clone(clone: Callable[..., T], flags: int, born_in: int) -> T:
             if error.errno not in _WITHOUT_BIRTH:
                 raise
     return clone(flags)
-
-
-def _close_all_but(kept: tuple[int, ...]) -> None:
-    """What the launcher and the monitor have open is no business of a container's."""
-    first = 3
-    for fd in sorted(kept):
-        if first < fd:
-            os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, 1024)

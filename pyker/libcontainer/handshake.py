@@ -12,6 +12,7 @@ starter -> daemon      Done       the answer to the three above                 
 starter -> daemon      Created    init exists, its command does not run yet
 starter -> daemon      Started    execve succeeded                                    pidfd
 starter -> daemon      Failure    it did not; nothing is left; the last message
+monitor -> daemon      Fault      a fault of ours, to be logged; the monitor ends
 monitor -> daemon      Oom        the kernel killed something for want of memory
 monitor -> daemon      Exited     the process ended, output delivered, record on disk
 daemon -> monitor      Attach     one more client                                     the client's socket
@@ -144,6 +145,12 @@ class Started(Struct, frozen=True, tag=True):
     warnings: tuple[str, ...] = ()
 
 
+class Fault(Struct, frozen=True, tag=True):
+    """``trace`` is the traceback, as text."""
+
+    trace: str
+
+
 class Oom(Struct, frozen=True, tag=True):
     pass
 
@@ -259,7 +266,7 @@ class Failure(Struct, frozen=True, tag=True):
 
 ToLauncher = Run | Exec | NewNetns | OpenNetns | DropNetns
 ToMonitor = Attach | Resize | CloseStdin
-FromMonitor = Created | Started | Failure | Oom | Exited | Done
+FromMonitor = Created | Started | Failure | Fault | Oom | Exited | Done
 ToInit = Mapped | Enter
 FromInit = Born | Pty | Ready | Failure
 Message = ToLauncher | ToMonitor | FromMonitor | ToInit | FromInit | Begin
@@ -359,13 +366,14 @@ def receive_from_daemon(channel: Socket, *, wait: bool = True) -> tuple[ToMonito
     return _decoders[ToMonitor].decode(raw), fds
 
 
-def write_begin(begin: Begin, cradle_pid: int) -> int:
-    """A memfd with what a monitor reads without decoding, and after it the rest. First are its title, the pids of the
-    cradle and of the process in PID_DIGITS each, and ATTENDED if clients are attached from the beginning.
+def write_begin(begin: Begin, cradle_pid: int, holder_pid: int = 0) -> int:
+    """A memfd with what a monitor reads without decoding, and after it the rest. First are its title, the pids of
+    process, cradle and holder (0 for none) in PID_DIGITS each, and ATTENDED if clients are attached from the beginning.
     """
     memfd = os.memfd_create("pyker-begin", os.MFD_CLOEXEC)
-    head = (raw_title(begin.name), PID_DIGITS, cradle_pid, PID_DIGITS, begin.pid, ATTENDED if begin.clients else b"-")
-    _write_all(memfd, b"%b%*d%*d%b%b" % (*head, _encoder.encode(begin)))
+    pids = (PID_DIGITS, begin.pid, PID_DIGITS, cradle_pid, PID_DIGITS, holder_pid)
+    head = (raw_title(begin.name), *pids, ATTENDED if begin.clients else b"-")
+    _write_all(memfd, b"%b%*d%*d%*d%b%b" % (*head, _encoder.encode(begin)))
     os.lseek(memfd, 0, os.SEEK_SET)
     return memfd
 
@@ -382,7 +390,7 @@ def rewrite_begin(memfd: int, begin: Begin) -> None:
 
 
 def _head_bytes() -> int:
-    return title_room() + 2 * PID_DIGITS + 1
+    return title_room() + 3 * PID_DIGITS + 1
 
 
 def changed(begin: Begin, **fields: object) -> Begin:

@@ -63,7 +63,7 @@ def main(fd: int) -> NoReturn:
         inplace.prepare()
         nursery.prepare()
         for _ in range(REHEARSALS):
-            _rehearse(errors_to)
+            _rehearse()
             rehearsal.starter()
             rehearsal.init()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
@@ -96,7 +96,7 @@ def _keep_one_ready(channel: Socket, errors_to: int) -> NoReturn:
         starter.main(channel, tell, news, errors_to)
     if tell < 0:
         os._exit(0)
-    become_monitor(pid, tell, epoll, room, errors_to)
+    become_monitor(pid, tell, epoll, room)
 
 
 def _rear(channel: int) -> tuple[int, int]:
@@ -135,7 +135,7 @@ def _wait_for_quiet(waiting: select.poll, news: int) -> None:
         waiting.poll(QUIET_MS)
 
 
-def _rehearse(errors_to: int) -> None:
+def _rehearse() -> None:
     """Play a monitor's part from beginning to end, with a process that says two lines, and exits when told; and in
     between, in a child, a speaker's.
 
@@ -181,8 +181,8 @@ def _rehearse(errors_to: int) -> None:
     # On a busy machine it has seen them off itself, when it waited too long for the first word.
     _, left, _ = monitor.sleep(starter_pid, memfd, news, sc.title_room())
     if left:
-        monitor.end_helpers(starter_pid, left)
-    monitor.have_spoken(pid, memfd, news.fileno(), errors_to, 0.0)
+        monitor.end_helpers(left)
+    monitor.have_spoken(pid, memfd, news.fileno(), 0.0)
     monitor.sleep_on(pid, news, 0.0)
     begin = handshake.changed(handshake.read_begin(memfd), clients=((theirs.detach(), Streams()),))
     os.write(go, b"x")

@@ -9,6 +9,7 @@ engine's encoder: more than JSON needs (``<``, ``>``, ``&``, U+2028, U+2029, eve
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import zlib
@@ -45,7 +46,8 @@ def timestamp(time_ns: int) -> str:
 class JsonFileLog:
     """One container's log file, appended to. Only the monitor writes it; readers follow the file.
 
-    A failing disk never stops the container: lines that cannot be written are lost, and ``lost`` counts them.
+    A failing disk never stops the container: lines that cannot be written are lost, whole, and ``lost`` counts them.
+    A file that cannot be opened is tried again with every line.
     ``held`` is what another has ``left`` behind.
     """
 
@@ -62,8 +64,18 @@ class JsonFileLog:
             self._partial_since_ns[stream] = since_ns
         self._compressor = 0
         self.lost = 0
-        self._fd = self._open()
-        self._size_bytes = os.fstat(self._fd).st_size
+        self._fd = -1
+        self._size_bytes = 0
+        self._try_to_open()
+
+    def _try_to_open(self) -> bool:
+        if self._fd < 0:
+            try:
+                self._fd = self._open()
+            except OSError:
+                return False
+            self._size_bytes = os.fstat(self._fd).st_size
+        return True
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -103,8 +115,8 @@ class JsonFileLog:
             self._append("".join(out))
 
     def mark(self) -> tuple[int, int]:
-        """The current file's inode, and up to where it is written."""
-        return os.fstat(self._fd).st_ino, self._size_bytes
+        """The current file's inode (0 while there is none), and up to where it is written."""
+        return os.fstat(self._fd).st_ino if self._try_to_open() else 0, self._size_bytes
 
     def unfinished(self) -> dict[int, bytes]:
         """What was said on each stream since its last whole line, and is not in the file yet."""
@@ -119,7 +131,7 @@ class JsonFileLog:
 
     def leave(self) -> dict[int, tuple[int, bytes]]:
         """Close the file, and give what is not in it yet to whoever opens it next: by stream, since when and what."""
-        os.close(self._fd)
+        self._close()
         return {stream: (self._partial_since_ns[stream], rest) for stream, rest in self._partial.items()}
 
     def flush(self) -> None:
@@ -133,11 +145,18 @@ class JsonFileLog:
     def close(self) -> None:
         """Flush, and wait for a rotated file's compression to end."""
         self.flush()
-        os.close(self._fd)
+        self._close()
         self._reap()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
     def _append(self, text: str) -> None:
         raw = text.encode()
+        if not self._try_to_open():
+            self.lost += 1
+            return
         if 0 <= self._max_size_bytes <= self._size_bytes:
             try:
                 self._rotate()
@@ -149,6 +168,9 @@ class JsonFileLog:
                 written += os.write(self._fd, raw[written:])
         except OSError:
             self.lost += 1
+            # A disk that is full may have taken a part: without it the next line begins where it should.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._size_bytes)
             return
         self._size_bytes += len(raw)
 

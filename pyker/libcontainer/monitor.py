@@ -47,11 +47,10 @@ FAILED, RETIRED = 1, 2
 
 class Monitor:
     """Stays with one process until it has ended. It owns the descriptors of ``begin``. ``status`` is called once, when
-    the process has ended: it returns how, as wait(2) does. ``helpers`` are starter and cradle, if they have not been
-    seen off yet.
+    the process has ended: it returns how, as wait(2) does. ``helpers`` are those of ``sleep``.
     """
 
-    def __init__(self, begin: Begin, status: Callable[[], int], helpers: tuple[int, int] | None = None) -> None:
+    def __init__(self, begin: Begin, status: Callable[[], int], helpers: tuple[int, ...] = ()) -> None:
         self._begin = begin
         self._status = status
         self._helpers = helpers
@@ -161,8 +160,8 @@ class Monitor:
 
     def _end_helpers(self) -> None:
         if self._helpers:
-            end_helpers(*self._helpers)
-            self._helpers = None
+            end_helpers(self._helpers)
+            self._helpers = ()
 
     def _drain(self, pump: StreamPump) -> None:
         """The process is gone; what it said is to reach everybody before its end does, within limits."""
@@ -202,7 +201,11 @@ class Monitor:
             self._log.close()
         removed = self._remove_cgroup()
         if self._begin.state_dir:
-            statefiles.write_exit(self._begin.state_dir, record)
+            try:
+                statefiles.write_exit(self._begin.state_dir, record)
+            except OSError:
+                # A full or failing disk: who is connected shall hear how it ended all the same.
+                removed = False
             # With a cgroup left over the state stays, so that the driver's cleanup knows where it is.
             statefiles.forget(self._begin.state_dir, state=removed)
         self._send(Exited(record))
@@ -318,7 +321,7 @@ class Monitor:
                 self._hang_up(control)
 
 
-def have_spoken(pid: int, tell: int, news: int, errors_to: int, rest_s: float) -> int | None:
+def have_spoken(pid: int, tell: int, news: int, rest_s: float) -> int | None:
     """Have a speaker do what there is to do, until it retires. If the process ``pid`` ended and the speaker does not
     know, returns how; does not return if it has dealt with that.
     """
@@ -326,7 +329,7 @@ def have_spoken(pid: int, tell: int, news: int, errors_to: int, rest_s: float) -
     us = getpid()
     speaker = sc.fork(sc.CLONE_FILES)
     if speaker == 0:
-        _speak(us, tell, news, ends, errors_to, rest_s)
+        _speak(us, tell, news, ends, rest_s)
     status: int | None = None
     while True:
         who, how = waitpid(-1, 0)
@@ -342,7 +345,7 @@ def have_spoken(pid: int, tell: int, news: int, errors_to: int, rest_s: float) -
     return status
 
 
-def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int, rest_s: float) -> NoReturn:
+def _speak(monitor: int, tell: int, news: int, ends: int, rest_s: float) -> NoReturn:
     """A speaker's life; ``ends`` tells how the process ended, once it has. It does not outlive ``monitor``."""
     code = FAILED
     try:
@@ -357,18 +360,29 @@ def _speak(monitor: int, tell: int, news: int, ends: int, errors_to: int, rest_s
                 served.retire(tell, news)
                 code = RETIRED
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
-        import traceback
-
-        os.write(errors_to, traceback.format_exc().encode())
+        _report_fault(tell)
     finally:
         os._exit(code)
 
 
-def end_helpers(starter_pid: int, cradle_pid: int) -> None:
-    """Reap those who brought the process into being; the cradle must be told that it is over."""
-    kill(cradle_pid, _SIGKILL)
-    waitpid(cradle_pid, 0)
-    waitpid(starter_pid, 0)
+def end_helpers(helpers: tuple[int, ...]) -> None:
+    """Reap those who brought the process into being. All but the first, the starter, must be told that it is over."""
+    for pid in helpers[1:]:
+        kill(pid, _SIGKILL)
+    for pid in helpers:
+        waitpid(pid, 0)
+
+
+def _report_fault(tell: int) -> None:
+    """Have the daemon log the exception that is being handled, if one listens."""
+    import traceback
+
+    trace = traceback.format_exc()
+    for fd in handshake.read_begin(tell).controls:
+        try:
+            handshake.send(Socket(fileno=fd), handshake.Fault(trace))
+        except (PykerError, OSError):
+            continue
 
 
 def _end_all() -> None:
@@ -383,24 +397,28 @@ def _end_all() -> None:
         return
 
 
-def sleep(starter_pid: int, tell: int, news: select.epoll, room: int) -> tuple[int, int, bool]:
-    """Wait until the process is there and there is something to do. Returns its pid, that of its cradle (0 if that was
-    seen off already), and whether clients are attached from the beginning; (0, 0, False) if there will be no process.
+def sleep(starter_pid: int, tell: int, news: select.epoll, room: int) -> tuple[int, tuple[int, ...], bool]:
+    """Wait until the process is there, and there is something to do. Returns its pid, those of its helpers (starter,
+    cradle, holder; none if they were seen off already), and whether clients are attached from the beginning, which
+    is something to do at once; (0, (), False) if there will be no process.
     """
     try:
         title = read(tell, room)
     except OSError:
-        return 0, 0, False
+        return 0, (), False
     sc.set_raw_title(title)
-    cradle_pid = int(read(tell, handshake.PID_DIGITS))
     pid = int(read(tell, handshake.PID_DIGITS))
-    attended = read(tell, 1) == handshake.ATTENDED
+    helpers: tuple[int, ...] = (starter_pid, int(read(tell, handshake.PID_DIGITS)))
+    if holder_pid := int(read(tell, handshake.PID_DIGITS)):
+        helpers = (*helpers, holder_pid)
+    if read(tell, 1) == handshake.ATTENDED:
+        return pid, helpers, True
     # To see them off takes a moment, which a command that ends at once shall not wait for.
     if not news.poll(HELPERS_S, 1):
-        end_helpers(starter_pid, cradle_pid)
-        cradle_pid = 0
+        end_helpers(helpers)
+        helpers = ()
         news.poll(-1, 1)
-    return pid, cradle_pid, attended
+    return pid, helpers, False
 
 
 def sleep_on(pid: int, news: select.epoll, timeout_s: float) -> tuple[int, int]:
@@ -409,16 +427,17 @@ def sleep_on(pid: int, news: select.epoll, timeout_s: float) -> tuple[int, int]:
     return waitpid(pid, WNOHANG)
 
 
-def main(starter_pid: int, tell: int, news: select.epoll, room: int, errors_to: int) -> NoReturn:
+def main(starter_pid: int, tell: int, news: select.epoll, room: int) -> NoReturn:
     """Let a starter and a cradle bring a process into being, and become its monitor. Never returns.
 
     The starter was forked, and has exited; it has left us the descriptors that we shall need: what it has to say at
     ``tell``, and in place of ``news`` one that tells when the process ends or says something, or anybody wants
-    anything. ``errors_to`` is the daemon's own log, ``room`` a title's length. Source: clone(2) CLONE_FILES.
+    anything, unless somebody is attached, who needs us at once. ``room`` is a title's length. Source: clone(2)
+    CLONE_FILES.
     """
     code = 0
     try:
-        pid, cradle_pid, attended = sleep(starter_pid, tell, news, room)
+        pid, helpers, attended = sleep(starter_pid, tell, news, room)
         if not pid:
             # Nothing was handed over. The daemon was told by the starter; the process, if there was one, is dead, or
             # dies now.
@@ -431,23 +450,19 @@ def main(starter_pid: int, tell: int, news: select.epoll, room: int, errors_to: 
             ended, status = sleep_on(pid, news, timeout_s)
             if ended:
                 break
-            if cradle_pid:
-                end_helpers(starter_pid, cradle_pid)
-                cradle_pid = 0
-            status = have_spoken(pid, tell, news.fileno(), errors_to, REST_S)
+            if helpers:
+                end_helpers(helpers)
+                helpers = ()
+            status = have_spoken(pid, tell, news.fileno(), REST_S)
             if status is not None:
                 break
             timeout_s = -1
         news.close()
         begin = handshake.read_begin(tell)
-        os.close(tell)
         # Whoever is attached from the beginning shall not wait for a fork; and at the end there is nothing to save.
-        helpers = (starter_pid, cradle_pid) if cradle_pid else None
         Monitor(begin, lambda: waitpid(pid, 0)[1] if status is None else status, helpers).serve()
     except BaseException:  # noqa: BLE001 - a fault of ours: leave its trace where somebody looks
-        import traceback
-
-        os.write(errors_to, traceback.format_exc().encode())
         code = 1
+        _report_fault(tell)
     finally:
         os._exit(code)

@@ -18,7 +18,7 @@ import time
 from typing import NoReturn
 
 from pyker.errors import PykerError, SystemFailure, Unavailable
-from pyker.libcontainer import cradle, handshake, netns, rehearsal, statefiles, usernamespace
+from pyker.libcontainer import cradle, handshake, inplace, netns, rehearsal, statefiles, usernamespace
 from pyker.libcontainer import syscalls as sc
 from pyker.libcontainer.cgroups import Cgroup, open_cgroup
 from pyker.libcontainer.handshake import (
@@ -33,7 +33,6 @@ from pyker.libcontainer.handshake import (
     Run,
     Socket,
     Started,
-    Streams,
 )
 from pyker.libcontainer.spec import ProcessSpec
 from pyker.libcontainer.streams import STDERR, STDOUT
@@ -68,8 +67,9 @@ class Starter:
         self._born = False
         self._outputs: list[int] = []
         self._stdin = -1
-        self._terminal = -1
         self._pidfd = -1
+        self._memfd = -1
+        self._news: select.epoll | None = None
         self._cgroup: Cgroup | None = None
         self._state_dir = ""
 
@@ -103,7 +103,6 @@ class Starter:
             oom = cgroup.oom_fd() if cgroup is not None else None
             listener = statefiles.listen(spec.state_dir)
             start_time = statefiles.start_time_of(pid)
-            stages, warnings = self._wait_for_execve(ours)
             statefiles.write_state(
                 spec.state_dir,
                 statefiles.State(
@@ -116,24 +115,24 @@ class Starter:
                     tty=self._process.tty,
                 ),
             )
-            self._hand_over(
-                Begin(
-                    name=f"pyker-m:{spec.id}",
-                    pid=pid,
-                    start_time=start_time,
-                    tty=self._process.tty,
-                    stdin_once=self._process.stdin_once,
-                    log=log,
-                    cgroup_path=spec.cgroup_path,
-                    state_dir=spec.state_dir,
-                    outlived="pid" not in spec.namespaces or bool(spec.namespaces["pid"]),
-                ),
-                Started(pid, start_time, stages, warnings),
-                request.attachments,
+            begin = Begin(
+                name=f"pyker-m:{spec.id}",
+                pid=pid,
+                start_time=start_time,
+                tty=self._process.tty,
+                stdin_once=self._process.stdin_once,
+                log=log,
+                cgroup_path=spec.cgroup_path,
+                state_dir=spec.state_dir,
+                outlived="pid" not in spec.namespaces or bool(spec.namespaces["pid"]),
+                pidfd=self._pidfd,
                 oom=-1 if oom is None else oom,
                 listener=listener.fileno(),
                 mounts=mounts,
+                controls=(self._control.fileno(),),
+                clients=tuple(zip(self._clients, request.attachments, strict=True)),
             )
+            self._hand_over(begin, ours)
         except BaseException as error:
             self._undo(error)
             if not isinstance(error, (PykerError, OSError)):
@@ -147,19 +146,17 @@ class Starter:
                 usernamespace.give_like(self._child_ends[1:], request.pid)
             pid, ours = self._await_birth()
             self._let_enter(ours)
-            start_time = statefiles.start_time_of(pid)
-            stages, warnings = self._wait_for_execve(ours)
-            self._hand_over(
-                Begin(
-                    name=f"pyker-e:{request.container_id}",
-                    pid=pid,
-                    start_time=start_time,
-                    tty=self._process.tty,
-                    stdin_once=self._process.stdin_once,
-                ),
-                Started(pid, start_time, stages, warnings),
-                request.attachments,
+            begin = Begin(
+                name=f"pyker-e:{request.container_id}",
+                pid=pid,
+                start_time=statefiles.start_time_of(pid),
+                tty=self._process.tty,
+                stdin_once=self._process.stdin_once,
+                pidfd=self._pidfd,
+                controls=(self._control.fileno(),),
+                clients=tuple(zip(self._clients, request.attachments, strict=True)),
             )
+            self._hand_over(begin, ours)
         except BaseException as error:
             self._undo(error)
             if not isinstance(error, (PykerError, OSError)):
@@ -202,8 +199,13 @@ class Starter:
         for fd in self._child_ends:
             os.close(fd)
 
-    def _wait_for_execve(self, ours: Socket) -> tuple[dict[str, int], tuple[str, ...]]:
-        """Returns (stages, warnings) once execve succeeded. Raises what the child reports."""
+    def _hand_over(self, begin: Begin, ours: Socket) -> NoReturn:
+        """Wait until execve has succeeded, and meanwhile have all ready for the monitor; tell the daemon, and exit.
+
+        ``begin`` lacks what a terminal will be. Raises what the child reports.
+        """
+        if not begin.tty:
+            self._make_ready(begin, ours)
         ready: Ready | None = None
         ready_ns = 0
         while True:
@@ -213,10 +215,10 @@ class Starter:
                 break
             match message:
                 case Pty():
-                    self._terminal = fds[0]
                     self._outputs = [fds[0]]
                     if self._process.open_stdin:
                         self._stdin = os.dup(fds[0])
+                    self._make_ready(begin, ours)
                 case Ready():
                     ready, ready_ns = message, time.monotonic_ns()
                 case Failure():
@@ -225,46 +227,36 @@ class Starter:
             raise SystemFailure("the process died while it was being set up")
         stages = dict(ready.stages)
         stages["exec"] = time.monotonic_ns() - ready_ns
-        return stages, ready.warnings
-
-    def _hand_over(
-        self,
-        begin: Begin,
-        started: Started,
-        attachments: tuple[Streams, ...],
-        *,
-        oom: int = -1,
-        listener: int = -1,
-        mounts: int = -1,
-    ) -> NoReturn:
-        control = self._control.fileno()
-        handshake.send(self._control, started, (self._pidfd,))
-        epoll = select.epoll()
-        for fd in (self._pidfd, control, oom, listener, *self._outputs):
-            if fd >= 0:
-                epoll.register(fd, select.EPOLLIN | select.EPOLLPRI)
-        if attachments:
-            # Ready at once: with somebody attached there will be something to do soon.
-            epoll.modify(control, select.EPOLLIN | select.EPOLLOUT)
-        begin = handshake.changed(
-            begin,
-            pidfd=self._pidfd,
-            outputs=dict(zip(self._outputs, (STDOUT, STDERR), strict=False)),
-            stdin=self._stdin,
-            oom=oom,
-            listener=listener,
-            mounts=mounts,
-            controls=(control,),
-            clients=tuple(zip(self._clients, attachments, strict=True)),
-        )
-        memfd = handshake.write_begin(begin, self._cradle_pid)
+        handshake.send(self._control, Started(begin.pid, begin.start_time, stages, ready.warnings), (self._pidfd,))
         # Nothing may fail from here on: the monitor would not know what it has.
-        os.dup2(epoll.fileno(), self._wake, inheritable=False)
-        os.dup2(memfd, self._tell, inheritable=False)
-        kept = {self._pidfd, control, self._stdin, oom, listener, mounts, *self._outputs, *self._clients}
-        _close_all_but({0, 1, 2, self._wake, self._tell, *kept} - {-1})
+        if self._news is not None:
+            os.dup2(self._news.fileno(), self._wake, inheritable=False)
+            self._news.close()
+        os.dup2(self._memfd, self._tell, inheritable=False)
+        os.close(self._memfd)
+        os.close(ours.fileno())
         # At once: socket objects that go out of scope would close what the monitor is to have.
         os._exit(0)
+
+    def _make_ready(self, begin: Begin, ours: Socket) -> None:
+        """Prepare what the monitor is to find, and close what is not for it."""
+        outputs = dict(zip(self._outputs, (STDOUT, STDERR), strict=False))
+        begin = handshake.changed(begin, outputs=outputs, stdin=self._stdin)
+        holder_pid = 0
+        if begin.clients:
+            # Somebody waits for the end as much as for the start: the monitor shall have the processor.
+            with contextlib.suppress(OSError):
+                holder_pid = inplace.hold()
+        else:
+            self._news = select.epoll()
+            for fd in (begin.pidfd, *begin.controls, begin.oom, begin.listener, *outputs):
+                if fd >= 0:
+                    self._news.register(fd, select.EPOLLIN | select.EPOLLPRI)
+        self._memfd = handshake.write_begin(begin, self._cradle_pid, holder_pid)
+        mine = {self._memfd, ours.fileno(), self._wake if self._news is None else self._news.fileno()}
+        owned = {begin.pidfd, begin.stdin, begin.oom, begin.listener, begin.mounts, *outputs, *begin.controls}
+        # The monitor has the same descriptors: what it does not need would stay open in it.
+        sc.close_all_but({0, 1, 2, self._wake, self._tell, *mine, *owned, *self._clients})
 
     def _undo(self, error: BaseException) -> None:
         """Nothing is to be left of a start that failed: no process, cgroup or socket. Then tell the daemon why."""
@@ -302,18 +294,6 @@ def _hold_mounts(pid: int) -> int:
         return os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return -1
-
-
-def _close_all_but(kept: set[int]) -> None:
-    """The monitor has the same descriptors: what it does not need would stay open in it."""
-    ceiling = max(kept)
-    for fd in range(ceiling):
-        if fd not in kept:
-            try:
-                os.close(fd)
-            except OSError:
-                continue
-    os.closerange(ceiling + 1, 1024)
 
 
 def main(requests: Socket, tell: int, wake: int, errors_to: int) -> NoReturn:

@@ -346,6 +346,16 @@ def set_raw_title(raw: bytes) -> None:
 _argument_area: list[int] = []
 
 
+def close_all_but(kept: set[int]) -> None:
+    """Close every descriptor below 1024 that is not ``kept``; -1 in it is none. Source: close_range(2)."""
+    first = 0
+    for fd in sorted(kept - {-1}):
+        if first < fd:
+            os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 1024)
+
+
 def sethostname(name: Path) -> None:
     """Set the host name of the caller's UTS namespace. Source: sethostname(2)."""
     raw = _encode(name)

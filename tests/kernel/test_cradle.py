@@ -156,6 +156,59 @@ def test_a_clone_in_place_goes_on_alone() -> None:
             caller.kill()
 
 
+HOLD = """
+import os, sys
+from pyker.libcontainer import inplace
+inplace.prepare()
+if sys.argv[1:]:
+    os.getppid = lambda: 1
+caller = os.fork()
+if caller == 0:
+    os.write(1, f"{inplace.hold()}\\n".encode())
+    os._exit(7)
+print(os.waitpid(caller, 0) == (caller, 7 << 8), flush=True)
+sys.stdin.read()
+"""
+
+
+def holder(*arguments: str) -> tuple[subprocess.Popen[str], int]:
+    """A program one of whose children had itself held, and has ended; and who holds it."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", HOLD, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert parent.stdout.readline() == "True\n"
+    return parent, pid
+
+
+def test_a_holder_has_the_memory_of_one_that_ended_until_its_parent_is_killed() -> None:
+    parent, pid = holder()
+    with parent:
+        assert children_of(parent.pid) == [pid]
+        eventually(lambda: Path(f"/proc/{pid}/syscall").read_text().startswith("34 "), "pause")
+        assert "VmRSS" in Path(f"/proc/{pid}/status").read_text()
+        parent.kill()
+        eventually(lambda: not alive(pid), "the end of the holder")
+
+
+def test_a_holder_whose_parent_was_gone_before_it_could_say_so_ends_at_once() -> None:
+    parent, pid = holder("another parent")
+    with parent:
+        eventually(lambda: not alive(pid), "the end of the holder")
+        parent.kill()
+
+
+def test_where_nothing_can_hold_a_start_does_without(own: Bench) -> None:
+    """Requests of one that came to nothing, and one with a client; both leave a spare behind that serves the next."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with pytest.raises(Exception, match="executable file not found"):
+            own.start(own.spec("nonesuch"), theirs)
+    eventually(lambda: spare_of(own) > 0, "a spare")
+    assert own.run("echo", "next").lines == ["next"]
+
+
 NURSERY = """
 import os, signal, sys
 from pyker.libcontainer import nursery

@@ -190,7 +190,7 @@ def test_rehearsals_on_a_busy_machine() -> None:
         "import time\n"
         "from pyker.libcontainer import launcher_main, monitor\n"
         "launcher_main._go_with = lambda launcher: time.sleep(4 * monitor.HELPERS_S)\n"
-        "launcher_main._rehearse(2)"
+        "launcher_main._rehearse()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -15,6 +15,8 @@ import pytest
 
 from pyker.errors import NotFound
 from pyker.execdriver.base import Attachment, ContainerProcess, StreamFlags
+from pyker.libcontainer import handshake, monitor
+from pyker.libcontainer.handshake import Begin, Fault
 from pyker.libcontainer.spec import DeviceRule, ExitRecord, LogSpec, Resources
 from tests.kernel.containerbench import (
     Bench,
@@ -65,6 +67,29 @@ def test_log_lines_have_the_reference_engines_form(containers: Bench) -> None:
     assert odd.startswith('{"log":"a\\u003cb\\u003e\\u0026\\"\\\\\\u0009\\ufffd\\n","stream":"stdout","time":"20')
     assert odd.endswith('Z"}')
     assert '"stream":"stderr"' in by_text["err\n"]
+
+
+def test_neither_a_log_nor_a_record_that_cannot_be_written_changes_how_it_ends(own: Bench) -> None:
+    spec = own.spec("sh", "-c", "sleep 0.3; echo spoken; sleep 0.2; exit 3")
+    _, watcher = own.start(spec)
+    folder = Path(spec.log.path).parent
+    folder.rename(folder.with_name("elsewhere"))
+    assert watcher.wait().exit_code == 3
+
+
+def test_a_fault_of_the_monitor_is_told_to_the_daemon() -> None:
+    daemon, control = handshake.pair()
+    begin = Begin(name="", pid=1, start_time=0, tty=False, stdin_once=False, controls=(control.detach(),))
+    memfd = handshake.write_begin(begin, 1)
+    try:
+        raise LookupError("odd")
+    except LookupError:
+        monitor._report_fault(memfd)
+    os.close(memfd)
+    message, _ = handshake.receive_from_monitor(daemon)
+    daemon.close()
+    assert isinstance(message, Fault)
+    assert message.trace.endswith("LookupError: odd\n")
 
 
 def test_a_long_line_is_cut_at_sixteen_kilobytes(containers: Bench) -> None:

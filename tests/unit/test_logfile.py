@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import resource
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,6 +135,36 @@ def test_appends_to_what_is_there(tmp_path: Path) -> None:
         log.write(1, text, NOON_NS)
         log.close()
     assert [entry["log"] for entry in entries(path)] == ["one\n", "two\n"]
+
+
+def test_a_file_that_cannot_be_opened_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "log"
+    log = JsonFileLog(LogSpec(path=str(path)))
+    assert log.mark() == (0, 0)
+    log.write(1, b"lost\n", NOON_NS)
+    path.parent.mkdir()
+    log.write(1, b"kept\n", NOON_NS)
+    assert log.mark() == (path.stat().st_ino, path.stat().st_size)
+    log.close()
+    assert ([entry["log"] for entry in entries(path)], log.lost) == (["kept\n"], 1)
+
+
+def test_a_line_that_was_written_in_part_is_taken_back(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = JsonFileLog(LogSpec(path=str(path)))
+    log.write(1, b"one\n", NOON_NS)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        # The kernel writes up to the limit, and refuses the rest, as a disk that fills up does.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, before[1]))
+        log.write(1, b"two\n", NOON_NS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    log.write(1, b"three\n", NOON_NS)
+    log.close()
+    assert ([entry["log"] for entry in entries(path)], log.lost) == (["one\n", "three\n"], 1)
 
 
 def test_what_one_leaves_another_goes_on_with(tmp_path: Path) -> None:
