@@ -36,6 +36,8 @@ DRAIN_S = 1.0
 """How long output may still come after the process ended, from others that hold its pipes."""
 HELPERS_S = 0.05
 """How long a process has been running before those are seen off who brought it into being."""
+QUIET_S = 0.008
+"""After the end of a process: what its client does then, and its removal."""
 FLUSH_S = 10.0
 """How long the exit is held back for attached clients that are slow to take the last output."""
 REST_S = 2.0
@@ -130,7 +132,10 @@ class Monitor:
                 return False
         self._drain(pump)
         self._finish(pump)
-        self._end_helpers()
+        if self._helpers:
+            # To take their memory apart takes a processor that whoever was told of the end needs more now.
+            time.sleep(QUIET_S)
+            self._end_helpers()
         return True
 
     def retire(self, memfd: int, news: int) -> None:
