@@ -45,7 +45,8 @@ def main() -> int:
                 rows += measures.ALL[name](bed, 0.2 if options.quick else 1.0)
             steps = measures.steps(bed)
             facts = bed.facts()
-    report.write(options.output, rows, steps, facts, quick=options.quick, partial=bool(options.only))
+    whole = not (options.quick or options.only)
+    report.write(options.output, rows, steps, facts, reference=reference, whole=whole)
     print(report.table(rows))
     return 0
 

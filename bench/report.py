@@ -65,12 +65,17 @@ def write(
     steps: Sequence[dict[str, Any]],
     facts: dict[str, str],
     *,
-    quick: bool,
-    partial: bool,
+    reference: str,
+    whole: bool,
 ) -> None:
-    """``latest.json`` and ``latest.md`` for a whole run; ``partial.*`` for a part or a quick one."""
+    """``latest.json`` and ``latest.md`` for a ``whole`` run; ``partial.*`` for a part or a quick one.
+
+    With another ``reference`` than this machine's dockerd its name is part of theirs: ``latest-docker-28.md``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    name = "partial" if quick or partial else "latest"
+    name = "latest" if whole else "partial"
+    if reference != "docker":
+        name += "-" + (reference or "alone").replace(":", "-")
     value = {
         "facts": facts,
         "rows": [dataclasses.asdict(row) | {"ratio": row.ratio} for row in rows],
