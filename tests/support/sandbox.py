@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -115,15 +117,16 @@ def terminate(process: subprocess.Popen[bytes], *, timeout: float = 20) -> int:
 
 def children(pid: int) -> list[int]:
     """All living descendants of ``pid``, deepest last."""
-    found = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children") as listing:
-                for child in listing.read().split():
-                    found.append(int(child))
-                    found.extend(children(int(child)))
-    except OSError:
-        return found
+    return [each for child in own_children(pid) for each in (child, *children(child))]
+
+
+def own_children(pid: int) -> list[int]:
+    """The children that the threads of ``pid`` have now; none if it has ended."""
+    found: list[int] = []
+    for listing in glob.iglob(f"/proc/{pid}/task/*/children"):
+        # Threads come and go.
+        with suppress(FileNotFoundError, ProcessLookupError), open(listing) as file:
+            found += map(int, file.read().split())
     return found
 
 
