@@ -29,6 +29,8 @@ from pyker.errors import InvalidParameter, NotFound, SystemFailure
 from pyker.graph.graph import Graph
 from pyker.jobs.containers import ContainerCreated, CreateContainer
 from pyker.libcontainer.syscalls import remove_tree
+from pyker.registry.manifests import Platform
+from pyker.registry.platforms import parse_platform, suits
 from pyker.types.config import ContainerConfig, EndpointSettings, HostConfig, LogConfig, NetworkingConfig
 from pyker.types.events import Event
 from pyker.types.ids import ChainId, ContainerId, ImageId
@@ -162,6 +164,8 @@ class CreateHandlers:
         if not image:
             raise InvalidParameter("invalid reference format")
         found = self._graph.images.get(self._graph.lookup(image))
+        if platform:
+            _check_platform(image, found.config, parse_platform(platform))
         top = found.chain_ids[-1] if found.chain_ids else None
         return _Source(found.id, top, read_image_config(found.config), _platform_warning(found.config, platform))
 
@@ -240,6 +244,17 @@ def _hostname(config: ContainerConfig, host_config: HostConfig, container_id: Co
     if mode == "host" or host_config.uts_mode == "host":
         return socket.gethostname()
     return container_id[:12]
+
+
+def _check_platform(image: str, fields: dict[str, object], wanted: Platform) -> None:
+    """Raises NotFound, which clients answer by a pull, if an image is for other machines than was asked for."""
+    system, architecture, variant = (str(fields.get(name) or "") for name in ("os", "architecture", "variant"))
+    actual = Platform(os=system or "linux", architecture=architecture, variant=variant)
+    if not suits(actual, wanted):
+        raise NotFound(
+            f"image with reference {image} was found but does not match the specified platform: "
+            f"wanted {wanted}, actual: {actual}"
+        )
 
 
 def _platform_warning(fields: dict[str, object], platform: str) -> str:

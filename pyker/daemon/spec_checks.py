@@ -98,6 +98,8 @@ def _check_modes(host: HostConfig) -> None:
         raise InvalidParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
     if host.userns_mode not in ("", "host"):
         raise InvalidParameter(f"invalid user namespace mode: {host.userns_mode}")
+    if host.isolation.lower() not in ("", "default"):
+        raise InvalidParameter(f"Invalid isolation: \"{host.isolation}\" - linux only supports 'default'")
     if host.shm_size < 0:
         raise InvalidParameter("SHM size can not be less than 0")
     if not -1000 <= host.oom_score_adj <= 1000:

@@ -98,7 +98,7 @@ class TransferHandlers:
         news = "Downloaded newer image" if pulled.newer else "Image is up to date"
         ctx.emit(Progress(status=f"Status: {news} for {reference.familiar}"))
         if job.platform:
-            self._warn(job.image, pulled.image_id, platform, ctx)
+            self._warn(reference.familiar, pulled.image_id, platform, ctx)
         return pulled
 
     def _tell(self, action: str, name: Reference, image_id: ImageId) -> None:

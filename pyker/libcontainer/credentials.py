@@ -99,8 +99,12 @@ def assume_and_execute(
     env = command.environment(process.env, who.home)
     if make_cwd:
         # Where something else is in the way, going there fails with the words that people know.
-        with contextlib.suppress(FileExistsError, NotADirectoryError):
+        try:
             os.makedirs(process.cwd, 0o755, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise KernelError.from_oserror(error, syscall="mkdir", stage="security") from error
     warnings: tuple[str, ...] = ()
     if process.oom_score_adj is not None:
         _set_oom_score_adj(str(process.oom_score_adj))

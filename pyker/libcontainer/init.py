@@ -115,6 +115,7 @@ def _set_up(spec: ContainerSpec, channel: Socket, cgroup: Cgroup | None, stages:
     rootfs.make_readonly(root, spec.readonly_paths)
     rootfs.mask(root, spec.masked_paths)
     if spec.readonly_rootfs:
+        rootfs.make_working_directory(root, spec.process.cwd)
         rootfs.set_readonly(root)
     rootfs.pivot(root, spec.rootfs_propagation)
     os.close(root)

@@ -258,6 +258,12 @@ def write_sysctls(sysctls: dict[str, str]) -> None:
             ) from error
 
 
+def make_working_directory(root: int, cwd: str) -> None:
+    """Make it while the root can be written. What stands in the way is told when the process cannot go there."""
+    with contextlib.suppress(OSError):
+        os.close(mounts.make_target(root, cwd, "dir"))
+
+
 def set_readonly(root: int) -> None:
     """Make the root mount read-only; mounts below keep their own flags."""
     try:

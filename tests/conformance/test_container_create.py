@@ -82,6 +82,25 @@ def test_limits_that_cannot_be(alike: Alike, host_config: dict[str, object], wor
     assert _refused(alike, {"HostConfig": host_config}) == (400, words)
 
 
+@pytest.mark.claim("rule-create-missing-image")
+@pytest.mark.parametrize("platform", ["windows/amd64", "linux/s390x"])
+def test_an_image_that_is_there_for_another_platform(engine: Engine, busybox: str, name: str, platform: str) -> None:
+    """Which clients take for one that is missing: they pull it."""
+    body = {"Image": busybox, "Cmd": ["true"]}
+    reply = engine.request("POST", f"/containers/create?name={name}&platform={platform}", body)
+    assert reply.status == 404
+    assert f"image with reference {busybox} was found but" in message(reply)
+    assert platform in message(reply)
+
+
+@pytest.mark.claim("POST /containers/create")
+def test_an_image_for_the_platform_that_was_asked_for(engine: Engine, busybox: str, name: str) -> None:
+    info: Any = engine.request("GET", "/version").json()
+    body = {"Image": busybox, "Cmd": ["true"]}
+    reply = engine.request("POST", f"/containers/create?name={name}&platform=linux/{info['Arch']}", body)
+    assert reply.status == 201, reply
+
+
 @pytest.mark.claim("rule-create-validation")
 @pytest.mark.parametrize("cpus", [-1, 10**15])
 def test_more_processors_than_there_are(alike: Alike, engine: Engine, cpus: int) -> None:

@@ -256,6 +256,12 @@ def test_a_read_only_root_and_what_is_not(engine: Engine, busybox: str, name: st
     assert {"size=1024k", "mode=700"} <= found["/own"].data
 
 
+@pytest.mark.claim("rule-read-only")
+def test_a_working_directory_is_made_in_a_read_only_root(engine: Engine, busybox: str, name: str) -> None:
+    pid = run(engine, busybox, name, WorkingDir="/made/here", HostConfig={"ReadonlyRootfs": True})
+    assert os.readlink(f"/proc/{pid}/cwd") == "/made/here"
+
+
 @pytest.mark.claim("rule-namespace-modes")
 @pytest.mark.parametrize(
     ("key", "kind"), [("PidMode", "pid"), ("IpcMode", "ipc"), ("UTSMode", "uts"), ("NetworkMode", "net")]

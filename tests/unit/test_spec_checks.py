@@ -174,6 +174,7 @@ def test_other_warnings() -> None:
         ({"Healthcheck": {"Timeout": -1}}, {}, "Timeout in Healthcheck cannot be less than 1ms"),
         ({"Healthcheck": {"Retries": -1}}, {}, "Retries in Healthcheck cannot be negative"),
         ({}, {"IpcMode": "foo"}, "invalid IPC mode: foo"),
+        ({}, {"Isolation": "hyperv"}, "Invalid isolation: \"hyperv\" - linux only supports 'default'"),
         ({}, {"PidMode": "container:"}, "invalid PID mode: container:"),
         ({}, {"UTSMode": "container:x"}, "invalid UTS mode: container:x"),
         ({}, {"CgroupnsMode": "foo"}, "invalid cgroup namespace mode: foo"),
