@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from pyker.errors import InvalidParameter, KernelError
+from pyker.errors import KernelError
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -20,8 +20,6 @@ def find(name: str, path: str) -> str:
 
     Raises: KernelError, stage "exec", errno ENOENT, EACCES or EISDIR.
     """
-    if not name:
-        raise InvalidParameter("exec: no command")
     if "/" in name:
         try:
             _check(name)
@@ -32,7 +30,7 @@ def find(name: str, path: str) -> str:
         except OSError as error:
             raise _failure(f'exec: "{name}": stat {name}: {_words(error)}', error.errno or errno.ENOENT) from None
         return name
-    for folder in path.split(":"):
+    for folder in path.split(":") if name else ():
         candidate = f"{folder or '.'}/{name}"
         try:
             _check(candidate)

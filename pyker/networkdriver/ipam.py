@@ -35,6 +35,9 @@ def parse_pool(pool: IpamPool) -> IpamPool:
     """``pool`` completed with a gateway, its values checked and in canonical form. Raises InvalidParameter."""
     try:
         subnet = IPv4Network(pool.subnet, strict=False)
+    except ValueError as error:
+        raise InvalidParameter(f"Invalid subnet {pool.subnet} : invalid CIDR address: {pool.subnet}") from error
+    try:
         ip_range = IPv4Network(pool.ip_range, strict=False) if pool.ip_range else None
         gateway = IPv4Address(pool.gateway.partition("/")[0]) if pool.gateway else None
         auxiliary = {name: str(IPv4Address(address)) for name, address in pool.aux_addresses.items()}

@@ -84,11 +84,12 @@ class TestStart:
     ("command", "code", "words"),
     [
         (["no-such-command"], 127, 'exec: "no-such-command": executable file not found in $PATH'),
+        ([""], 127, 'exec: "": executable file not found in $PATH'),
         (["/no/such"], 127, "/no/such: no such file or directory"),
         (["/etc/passwd"], 126, 'exec: "/etc/passwd": permission denied'),
         (["/etc"], 126, 'exec: "/etc": '),
     ],
-    ids=["path", "absolute", "no-program", "folder"],
+    ids=["path", "empty", "absolute", "no-program", "folder"],
 )
 def test_commands_that_do_not_start(alike: Alike, command: list[str], code: int, words: str) -> None:
     image = alike.pulled()

@@ -180,6 +180,7 @@ class TestStarting:
         ("command", "body", "words"),
         [
             ("no-such", {}, f'{_FAILED}exec: "no-such": executable file not found in $PATH: unknown'),
+            ("", {}, f'{_FAILED}exec: "": executable file not found in $PATH: unknown'),
             ("/etc", {}, f'{_FAILED}exec: "/etc": permission denied: unknown'),
             (
                 "true",
@@ -188,7 +189,7 @@ class TestStarting:
             ),
             ("true", {"User": "no-such"}, "unable to find user no-such: no matching entries in passwd file"),
         ],
-        ids=["path", "folder", "cwd", "user"],
+        ids=["path", "empty", "folder", "cwd", "user"],
     )
     def test_what_cannot_run(
         self, engine: Engine, busybox: str, name: str, command: str, body: dict[str, object], words: str

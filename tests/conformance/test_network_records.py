@@ -172,7 +172,11 @@ def test_predefined_names(engine: Engine, name: str) -> None:
             (400, 403),
             "Pool overlaps with other one on this address space",
         ),
-        ({"IPAM": {"Config": [{"Subnet": "bogus"}]}}, (400, 500), None),
+        (
+            {"IPAM": {"Config": [{"Subnet": "bogus"}]}},
+            (400, 500),
+            "Invalid subnet bogus : invalid CIDR address: bogus",
+        ),
         ({"IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "Gateway": "10.8.0.1"}]}}, (400, 500), None),
     ],
     ids=["empty", "host", "null", "overlap", "subnet", "gateway"],
