@@ -98,7 +98,9 @@ PATHS: dict[str, tuple[str, str, str]] = {
     "network rm": ("networks", "network rm", "Remove networks"),
     "network remove": ("networks", "network rm", ""),
     "system events": ("events", "events", ""),
+    "system df": ("system", "system df", "Show what takes how much of the disk"),
     "system info": ("info", "info", ""),
+    "system prune": ("system", "system prune", "Remove whatever nobody uses"),
     "volume create": ("volumes", "volume create", "Make a volume"),
     "volume inspect": ("inspect", "volume inspect", "Show all that is known of volumes"),
     "volume ls": ("volumes", "volume ls", "List volumes"),
@@ -157,7 +159,7 @@ NOT_THERE_YET = frozenset(
 NOT_THERE_YET_IN_GROUPS: dict[str, frozenset[str]] = {
     "container": frozenset(["cp", "stats"]),
     "image": frozenset(["build"]),
-    "system": frozenset(["df", "prune", "dial-stdio"]),
+    "system": frozenset(["dial-stdio"]),
     "volume": frozenset(["update"]),
 }
 

@@ -21,8 +21,15 @@ def prune(
     warning = f"WARNING! This will remove {what}.\nAre you sure you want to continue?"
     if not options.on("force") and not confirmed(around, warning):
         return None
-    encoded = encode_filters(options.items("filter") if filters is None else filters)
-    answer: dict[str, Any] = around.client.json("POST", f"/{kind}/prune", {"filters": encoded} if encoded else {})
+    return request_prune(around, kind, options.items("filter") if filters is None else filters)
+
+
+def request_prune(
+    around: Surroundings, kind: str, filters: list[str], more: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The daemon's answer. ``more`` is for the query."""
+    query = {**(more or {}), **({"filters": encoded} if (encoded := encode_filters(filters)) else {})}
+    answer: dict[str, Any] = around.client.json("POST", f"/{kind}/prune", query)
     return answer
 
 

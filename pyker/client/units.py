@@ -164,3 +164,13 @@ __all__ = [
     "parse_time",
     "short_size",
 ]
+
+
+def utc_time(text: str) -> str:
+    """A date of the API's (RFC 3339, UTC) as Go prints a time; other text as it is."""
+    whole = text.removesuffix("Z")
+    try:
+        parse_time(f"{whole}Z")
+    except ValueError:
+        return text
+    return f"{whole.replace('T', ' ')} +0000 UTC"

@@ -200,6 +200,46 @@ VOLUMES = [
 ]
 
 
+USAGE = {
+    "LayersSize": 5_000_000,
+    "Images": [
+        {**IMAGES[0], "SharedSize": 1_000_000, "Containers": 2},
+        {**IMAGES[1], "SharedSize": 0, "Containers": 0},
+        {**IMAGES[3], "Containers": 0},
+    ],
+    "Containers": [CONTAINERS[4], CONTAINERS[5], CONTAINERS[6]],
+    "Volumes": [
+        {**VOLUMES[0], "UsageData": {"RefCount": 1, "Size": 123456}},
+        {**VOLUMES[1], "UsageData": {"RefCount": 0, "Size": 7}},
+    ],
+    "BuildCache": [
+        {
+            "ID": "x" * 25,
+            "Type": "regular",
+            "Description": "d",
+            "InUse": True,
+            "Shared": False,
+            "Size": 1000,
+            "CreatedAt": "2026-11-23T17:07:15.5Z",
+            "LastUsedAt": "2026-11-23T17:08:15.5Z",
+            "UsageCount": 3,
+        },
+        {
+            "ID": "y" * 25,
+            "Type": "source.local",
+            "Description": "d",
+            "InUse": False,
+            "Shared": True,
+            "Size": 20,
+            "CreatedAt": "2026-11-23T17:07:15.5Z",
+            "LastUsedAt": None,
+            "UsageCount": 1,
+        },
+    ],
+    "BuilderSize": 1000,
+}
+
+
 def archive(request: Request) -> Reply:
     """What save gets."""
     if "nosuch" in str(request.query):
@@ -232,6 +272,8 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeDaemon]:
             "/images/prune",
             answer({"ImagesDeleted": [{"Untagged": "a:1"}, {"Deleted": LONG}], "SpaceReclaimed": 12345}),
         )
+        fake.on("GET", "/system/df", answer(USAGE))
+        fake.on("POST", "/build/prune", answer({"CachesDeleted": ["k1"], "SpaceReclaimed": 55}))
         fake.on("GET", "/containers/c1/changes", answer([{"Kind": k, "Path": f"/{k}"} for k in (0, 1, 2)]))
         fake.on("GET", "/containers/c1/export", archive)
         fake.on("POST", "/commit", answer({"Id": LONG}, status=201))
@@ -432,6 +474,24 @@ image prune -f
 image prune -fa --filter label=a
 image prune
 image prune -a
+system df
+system df -v
+system df --format json
+system df -v --format json
+system df --format '{{.Type}}|{{.TotalCount}}|{{.Active}}|{{.Size}}|{{.Reclaimable}}'
+system df --format 'table {{.Type}}\\t{{.Size}}'
+system df -v --format '{{range .Images}}{{.Repository}} {{.UniqueSize}} {{end}}{{json .Volumes}}'
+system df -v --format '{{range .Containers}}{{.Names}} {{.Size}} {{end}}{{len .BuildCache}}'
+system df --format table
+system df x
+system prune
+system prune -a --volumes
+system prune -f
+system prune -f --volumes --filter label=a
+system prune -af --filter until=1s --filter label=b
+system prune -f --volumes --filter until=1s
+system prune --filter label=x
+system prune x
 diff c1
 diff nosuch
 diff
@@ -560,7 +620,7 @@ def test_what_is_not_there_says_so(daemon: FakeDaemon) -> None:
         "cp a:b c",
         "stats",
         "swarm init",
-        "system prune",
+        "system dial-stdio",
         "trust sign x",
     ):
         told = run_client("pyker", daemon.host, line.split())

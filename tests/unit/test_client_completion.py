@@ -37,7 +37,7 @@ def test_commands_complete() -> None:
     }  # fmt: skip
     assert complete("pyker ru") == ["run"]
     assert complete("pyker -H unix:///x ru") == ["run"]
-    assert complete("pyker system ") == ["events", "info"]
+    assert complete("pyker system ") == ["df", "events", "info", "prune"]
     assert complete("pyker --tlsv") == ["--tlsverify"]
 
 

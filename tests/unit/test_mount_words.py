@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyker.errors import InvalidParameter, KernelError
+from pyker.errors import KernelError
 from pyker.libcontainer import cgroupmounts, command, mounts
 from pyker.libcontainer import syscalls as sc
 from pyker.types.mount import Mount
@@ -99,8 +99,8 @@ def test_a_name_with_a_slash_is_taken_as_it_is(tmp_path: Path, path: str, name: 
     assert (caught.value.message, caught.value.errno) == (text.format(full), number)
 
 
-def test_no_command() -> None:
-    with pytest.raises(InvalidParameter):
+def test_an_empty_command_is_one_that_is_not_found() -> None:
+    with pytest.raises(KernelError, match=r'exec: "": executable file not found in \$PATH'):
         command.find("", "/bin")
 
 

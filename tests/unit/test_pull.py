@@ -169,8 +169,8 @@ def test_the_wrong_platform_is_told(registry: FaultRegistry, transfers: Transfer
     registry.three_layers()
     outcome = transfers.pull(f"{registry.host}/team/app", platform="linux/arm64")
     assert outcome.lines[-1] == (
-        f"WARNING: image with reference {registry.host}/team/app was found but does not match the specified platform: "
-        "wanted linux/arm64, actual: linux/amd64"
+        f"WARNING: image with reference {registry.host}/team/app:latest was found but does not match the specified "
+        "platform: wanted linux/arm64, actual: linux/amd64"
     )
 
 

@@ -101,13 +101,13 @@ def image_rows(item: dict[str, Any], *, whole: bool, digests: bool, by_tag: bool
     size = item.get("Size") or 0
     shared = item.get("SharedSize", -1)
     fields = {
-        "Containers": str(item["Containers"]) if (item.get("Containers") or -1) >= 0 else "N/A",
+        "Containers": str(item["Containers"]) if item.get("Containers", -1) >= 0 else "N/A",
         "CreatedAt": units.go_time(created),
         "CreatedSince": units.ago(created) if created > 0 else "N/A",
         "ID": identifier if whole else identifier.rpartition(":")[2][:12],
-        "SharedSize": units.short_size(shared) if shared is not None and shared >= 0 else "N/A",
+        "SharedSize": units.human_size(shared) if shared is not None and shared >= 0 else "N/A",
         "Size": units.short_size(size),
-        "UniqueSize": units.short_size(size - shared) if shared is not None and shared >= 0 else "N/A",
+        "UniqueSize": units.human_size(size - shared) if shared is not None and shared >= 0 else "N/A",
         "VirtualSize": units.human_size(size),
     }
     return [

@@ -181,16 +181,6 @@ def _prune(around: Surroundings, options: Options) -> int:
     return 0
 
 
-def _created(text: str) -> str:
-    """A network's date as Go prints a time, in UTC."""
-    try:
-        whole = text.removesuffix("Z")
-        units.parse_time(f"{whole}Z")
-    except ValueError:
-        return text
-    return f"{whole.replace('T', ' ')} +0000 UTC"
-
-
 def _list(around: Surroundings, options: Options) -> int:
     query = {"filters": encoded} if (encoded := encode_filters(options.items("filter"))) else {}
     template = options.text("format") or ("" if options.on("quiet") else around.config.text("networksFormat"))
@@ -200,7 +190,7 @@ def _list(around: Surroundings, options: Options) -> int:
         identifier = item.get("Id") or ""
         rows.append(
             {
-                "CreatedAt": _created(item.get("Created") or ""),
+                "CreatedAt": units.utc_time(item.get("Created") or ""),
                 "Driver": item.get("Driver") or "",
                 "ID": identifier if options.on("no-trunc") else identifier[:12],
                 "IPv4": "true" if item.get("EnableIPv4", False) else "false",

@@ -8,6 +8,8 @@ from pyker.client.pruning import prune, tell_with_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyker.client.flags import Options
     from pyker.client.surroundings import Surroundings
 
@@ -26,12 +28,17 @@ def _images(around: Surroundings, options: Options) -> int:
     answer = prune(around, options, "images", f"all {which}", filters)
     if answer is None:
         return 0
-    lines = []
+    tell_with_size(around, "Deleted Images:", image_lines(answer), answer)
+    return 0
+
+
+def image_lines(answer: dict[str, Any]) -> list[str]:
+    """What an images' prune did, step by step."""
+    lines: list[str] = []
     for step in answer.get("ImagesDeleted") or []:
         lines += [f"untagged: {step['Untagged']}"] if step.get("Untagged") else []
         lines += [f"deleted: {step['Deleted']}"] if step.get("Deleted") else []
-    tell_with_size(around, "Deleted Images:", lines, answer)
-    return 0
+    return lines
 
 
 _FORCE = Flag("force", "bool", "Do not ask", short="f")

@@ -12,6 +12,8 @@ from pyker.client.transport import quote_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyker.client.flags import Options
     from pyker.client.session import Client
     from pyker.client.surroundings import Surroundings
@@ -57,25 +59,25 @@ def _list(around: Surroundings, options: Options) -> int:
     query = {"filters": encoded} if (encoded := encode_filters(options.items("filter"))) else {}
     template = options.text("format") or ("" if options.on("quiet") else around.config.text("volumesFormat"))
     answer = around.client.json("GET", "/volumes", query)
-    rows = []
-    for item in answer.get("Volumes") or []:
-        labels = item.get("Labels") or {}
-        rows.append(
-            _UNKNOWN
-            | {
-                "Driver": item.get("Driver") or "",
-                "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
-                "Mountpoint": item.get("Mountpoint") or "",
-                "Name": item.get("Name") or "",
-                "Scope": item.get("Scope") or "",
-            }
-        )
+    rows = [volume_row(item) for item in answer.get("Volumes") or []]
     rows.sort(key=lambda row: row["Name"])
     columns = ("Driver", "Name")
     around.write(
         render(rows, headers=HEADERS, columns=columns, template=template, quiet_field="Name", quiet=options.on("quiet"))
     )
     return 0
+
+
+def volume_row(item: dict[str, Any]) -> dict[str, str]:
+    """The fields of one volume, as text."""
+    labels = item.get("Labels") or {}
+    return _UNKNOWN | {
+        "Driver": item.get("Driver") or "",
+        "Labels": ",".join(f"{name}={labels[name]}" for name in sorted(labels)),
+        "Mountpoint": item.get("Mountpoint") or "",
+        "Name": item.get("Name") or "",
+        "Scope": item.get("Scope") or "",
+    }
 
 
 def _remove(around: Surroundings, options: Options) -> int:
