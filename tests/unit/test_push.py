@@ -215,7 +215,11 @@ def test_without_a_tag_every_tag(registry: FaultRegistry, transfers: Transfers, 
     assert {("team/app", "1"), ("team/app", "2")} <= set(registry.manifests)
 
 
-def test_a_cancelled_push_tells_the_registry(registry: FaultRegistry, transfers: Transfers, image: Image) -> None:
+def test_a_cancelled_push_tells_the_registry(registry: FaultRegistry, transfers: Transfers) -> None:
+    """With one layer: of an upload that another began just then, and had no answer about, nobody knows the address."""
+    with FaultRegistry(host="127.0.0.3") as source:
+        image = source.add_image("src", [make_tar({"a": b"1"})])
+        assert transfers.pull(f"{source.host}/src").error is None
     tag(transfers, image, f"{registry.host}/team/app:1")
     token = CancelToken()
     transfers.on_wait = token.cancel
