@@ -153,6 +153,10 @@ class NativeContainer(NativeProcess):
         return self._cgroup().pids()
 
 
+class _Unheard(Unavailable):
+    """Who was asked to start a process died without a word."""
+
+
 @dataclass(slots=True)
 class _Watched:
     process: NativeProcess
@@ -211,12 +215,7 @@ class NativeDriver:
             sent_ns=time.monotonic_ns(),
             announce=on_pid is not None,
         )
-        control = self._request(request, attachments)
-        try:
-            started, pidfd = self._await_start(control, on_pid)
-        except BaseException:
-            control.close()
-            raise
+        control, started, pidfd = self._start(request, attachments, on_pid)
         container = NativeContainer(
             control,
             started,
@@ -247,12 +246,7 @@ class NativeDriver:
             attachments=tuple(_streams(attachment) for attachment in attachments),
             sent_ns=time.monotonic_ns(),
         )
-        control = self._request(request, attachments)
-        try:
-            started, pidfd = self._await_start(control, None)
-        except BaseException:
-            control.close()
-            raise
+        control, started, pidfd = self._start(request, attachments, None)
         running = NativeProcess(control, started, pidfd, tty=process.tty)
         self._watch(running, watcher, "")
         return running
@@ -333,26 +327,51 @@ class NativeDriver:
 
     # Starting
 
-    def _request(self, request: Run | Exec, attachments: tuple[Attachment, ...]) -> Socket:
-        """Send a request and the clients' sockets to the launcher; returns our end of the control socket."""
+    def _start(
+        self, request: Run | Exec, attachments: tuple[Attachment, ...], on_pid: Callable[[int], None] | None
+    ) -> tuple[Socket, Started, int]:
+        """Returns our end of the control socket, what the start said, and a pidfd.
+
+        A launcher that is killed may take a request with it that nobody has looked at: the next one is asked again.
+        """
         try:
-            ours, theirs = handshake.pair()
-            with contextlib.closing(theirs):
+            asked = self._launcher.pid
+            control = self._request(request, attachments)
+            try:
                 try:
-                    self._launcher.send(request, (theirs.fileno(), *(attachment.fd for attachment in attachments)))
-                except BaseException:
-                    ours.close()
-                    raise
+                    return control, *self._await_start(control, on_pid)
+                except _Unheard:
+                    if self._launcher.pid == asked:
+                        raise
+                    control.close()
+                    control = self._request(request, attachments)
+                    return control, *self._await_start(control, on_pid)
+            except BaseException:
+                control.close()
+                raise
         finally:
             _close_all(attachments)
+
+    def _request(self, request: Run | Exec, attachments: tuple[Attachment, ...]) -> Socket:
+        """Send a request and the clients' sockets to the launcher; returns our end of the control socket."""
+        ours, theirs = handshake.pair()
+        with contextlib.closing(theirs):
+            try:
+                self._launcher.send(request, (theirs.fileno(), *(attachment.fd for attachment in attachments)))
+            except BaseException:
+                ours.close()
+                raise
         return ours
 
     def _await_start(self, control: Socket, on_pid: Callable[[int], None] | None) -> tuple[Started, int]:
+        heard = False
         while True:
             try:
                 message, fds = handshake.receive_from_monitor(control)
             except EOFError:
-                raise Unavailable("the monitor died before its process started") from None
+                kind = Unavailable if heard else _Unheard
+                raise kind("the monitor died before its process started", hint="try again") from None
+            heard = True
             match message:
                 case Started():
                     return message, fds[0]

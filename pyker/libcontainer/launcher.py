@@ -66,8 +66,21 @@ class Launcher:
     def call(self, request: ToLauncher) -> list[int]:
         """Send a request and wait for its answer; returns the descriptors that came with it, owned by the caller.
 
-        Raises: what the launcher's child raised; Unavailable if it died before it could answer.
+        If the launcher is killed meanwhile, the next one is asked again. Raises: what the launcher's child raised;
+        Unavailable if that one died before it could answer.
         """
+        asked = self.pid
+        try:
+            return self._call(request)
+        except Unavailable:
+            if self.pid == asked:
+                raise
+        if isinstance(request, NewNetns):
+            # Whether it was made already, nobody knows.
+            self._call(DropNetns(request.path))
+        return self._call(request)
+
+    def _call(self, request: ToLauncher) -> list[int]:
         ours, theirs = handshake.pair()
         try:
             with contextlib.closing(theirs):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.containerbench import Bench, alive, bench, children_of, eventually, read_all
+from tests.kernel.containerbench import Bench, alive, bench, children_of, demultiplex, eventually, read_all
 
 pytestmark = pytest.mark.requires("root", "overlay", "busybox")
 
@@ -118,6 +118,29 @@ def test_a_request_that_waits_is_served_while_another_start_hangs(own: Bench) ->
         os.close(reader)
         assert quick.result().lines == ["quick"]
     assert done == {quick}
+
+
+def test_a_launcher_that_is_killed_with_a_request_in_its_hands_loses_no_start(own: Bench) -> None:
+    spare = spare_of(own)
+    launcher = own.launcher.pid
+    # Nobody is there to take the request, and nobody makes one who would.
+    os.kill(launcher, signal.SIGSTOP)
+    for pid in (*helpers_of(spare), spare):
+        os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not alive(spare) or state_of(spare) == "Z", "the end of the spare")
+    ours, theirs = socket.socketpair()
+    with ours, ThreadPoolExecutor(1) as thread:
+        starting = thread.submit(own.start, own.spec("echo", "after all"), theirs)
+        wait([starting], timeout=0.3)
+        assert not starting.done()
+        os.kill(launcher, signal.SIGKILL)
+        _, watcher = starting.result(20)
+        assert demultiplex(read_all(ours)) == (b"after all\n", b"")
+        assert watcher.wait().exit_code == 0
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_request_about_a_network_namespace_takes_no_spare(own: Bench, tmp_path: Path) -> None:

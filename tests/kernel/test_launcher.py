@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,24 @@ def test_it_is_started_again_when_it_died(launcher: Launcher, tmp_path: Path) ->
     os.close(fd)
     launcher.remove_netns(str(tmp_path / "ns"))
     assert launcher.pid not in (0, first)
+
+
+def test_a_request_that_died_with_it_is_asked_again(launcher: Launcher, tmp_path: Path) -> None:
+    first = launcher.pid
+    eventually(lambda: len(children_of(first)) == 1, "the spare monitor")
+    (spare,) = children_of(first)
+    os.kill(first, signal.SIGSTOP)
+    for pid in (*children_of(spare), spare):
+        os.kill(pid, signal.SIGKILL)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(launcher.new_netns, str(tmp_path / "ns"))
+        wait([asked], timeout=0.3)
+        assert not asked.done()
+        os.kill(first, signal.SIGKILL)
+        fd = asked.result(20)
+    assert links_in(fd) == ["lo"]
+    os.close(fd)
+    launcher.remove_netns(str(tmp_path / "ns"))
 
 
 def test_one_that_dies_while_it_gets_ready_is_noticed(tmp_path: Path) -> None:
