@@ -341,7 +341,7 @@ class NativeDriver:
                 try:
                     return control, *self._await_start(control, on_pid)
                 except _Unheard:
-                    if self._launcher.pid == asked:
+                    if not self._launcher.has_died(asked):
                         raise
                     control.close()
                     control = self._request(request, attachments)

@@ -25,6 +25,7 @@ from pyker.libcontainer.handshake import (
 )
 
 CLOSE_TIMEOUT_S = 5.0
+_DYING_S = 0.2
 
 
 class Launcher:
@@ -55,6 +56,22 @@ class Launcher:
         process = self._process
         return process.pid if process is not None and process.poll() is None else 0
 
+    def has_died(self, pid: int) -> bool:
+        """Whether the launcher that was ``pid`` (0 for none) is dead, or dies now: its sockets close a little before.
+
+        False while there is none, or none any more.
+        """
+        process = self._process
+        if process is None:
+            return False
+        if process.pid != pid:
+            return True
+        try:
+            process.wait(_DYING_S)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     def send(self, request: ToLauncher, fds: tuple[int, ...]) -> None:
         """Pass a request on; its answer arrives at the first of ``fds``. Raises: Unavailable."""
         channel = self._live_channel()
@@ -73,7 +90,7 @@ class Launcher:
         try:
             return self._call(request)
         except Unavailable:
-            if self.pid == asked:
+            if not self.has_died(asked):
                 raise
         if isinstance(request, NewNetns):
             # Whether it was made already, nobody knows.
