@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pyker.graphdriver.archive import pool
 from pyker.graphdriver.archive.pool import WorkerPool
 from tests.support import layers
 from tests.support.layers import file, folder, members
-from tests.support.sandbox import wait_until
+from tests.support.sandbox import own_children, wait_until
 
 pytestmark = pytest.mark.requires("root")
 
@@ -24,13 +25,13 @@ pytestmark = pytest.mark.requires("root")
 def workers() -> set[int]:
     """The pids of this process's workers, zombies too. Those of earlier tests may go at any time."""
     found = set()
-    for task in os.listdir("/proc/self/task"):
-        for pid in Path(f"/proc/self/task/{task}/children").read_text().split():
+    for pid in own_children(os.getpid()):
+        with suppress(FileNotFoundError, ProcessLookupError):
             if (
                 b"archive.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
                 or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
             ):
-                found.add(int(pid))
+                found.add(pid)
     return found
 
 
